@@ -66,7 +66,7 @@ export function readGolden(name: string): Golden {
       ids: [...vector('ids')],
       positions: [...vector('positions')],
       logits: rows<Float32Array>(`${n}.logits`),
-      top: topIds?.map((ids, i) => ({ ids, logits: topLogits![i]! })),
+      top: topIds ? topIds.map((ids, i) => ({ ids, logits: topLogits![i]! })) : null,
       argmax: vector('argmax'),
       maximum: vector('maximum'),
       logsumexp: vector('logsumexp'),

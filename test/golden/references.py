@@ -24,11 +24,9 @@ def positions_of(n, count=24):
     """All positions of a short prompt, else `count` of them, both ends and the borders of tiles included."""
     if n <= 65:
         return list(range(n))
-    fixed = {0, 1, 62, 63, 64, 65, 511, 512, 513, n - 2, n - 1}
-    spread = [round(i * (n - 1) / (count - len(fixed) + 1)) for i in range(count)]
-    kept = sorted(p for p in fixed if p < n)
-    kept += [p for p in spread if p not in fixed][: count - len(kept)]
-    return sorted(kept)
+    fixed = {p for p in (0, 1, 62, 63, 64, 65, 511, 512, 513, n - 2, n - 1) if p < n}
+    rest = count - len(fixed)
+    return sorted(fixed | {round(i * (n - 1) / (rest + 1)) for i in range(1, rest + 1)})
 
 
 @torch.no_grad()
