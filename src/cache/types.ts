@@ -53,3 +53,54 @@ export interface SequenceStats {
 
 /** Ranges [from, to) of entry indices of one view, ascending, disjoint: what `keep` keeps. */
 export type Ranges = readonly (readonly [from: number, to: number])[];
+
+export interface SequenceOptions {
+  /** Who pays in the accounts (tenant, request). */
+  readonly owner: string;
+  readonly pages: PageOptions;
+  /** Other page options for some slots; a page's span must lie within slots of equal options. */
+  readonly overrides?: ReadonlyMap<number, PageOptions>;
+}
+
+/** A view as the kernels see it: valid until the sequence changes. */
+export interface ViewInfo {
+  /** Address of REF records (kernels/abi.ts). */
+  readonly refs: number;
+  readonly refCount: number;
+  readonly entries: number;
+}
+
+export interface KeepItem {
+  readonly slot: number;
+  readonly head: number;
+  /** What stays; a Uint32Array holds pairs (from, to) one after the other. */
+  readonly ranges: Ranges | Uint32Array;
+}
+
+export interface KeepOptions {
+  /**
+   * Pages are packed (rows moved together, pages freed) where that frees at least one page and at most this share of the
+   * stretch of pages is live. 0..1; default 1: always, so that ceil(kept / 64) pages remain; 0 only masks.
+   */
+  readonly threshold?: number;
+}
+
+/** A checked plan; exactly one of apply and discard ends it. */
+export interface PreparedKeep {
+  /** Entries that stay in the named views. */
+  readonly kept: number;
+  /** Applies the whole plan; cannot fail unless the sequence has changed since (`invalid_request`). */
+  apply(): void;
+  discard(): void;
+}
+
+/** Decoded content of one view, in order of entries. */
+export interface ReadResult {
+  /** f32 [entries, headDim] */
+  readonly k: Float32Array;
+  readonly v: Float32Array;
+  /** i32 [entries], shift included. */
+  readonly positions: Int32Array;
+  /** f32 [entries] each */
+  readonly columns: Readonly<Record<string, Float32Array>>;
+}
