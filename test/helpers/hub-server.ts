@@ -86,7 +86,7 @@ export class HubServer {
     }
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse, host: 'hub' | 'cdn'): void {
+  #answer(request: IncomingMessage, response: ServerResponse, host: 'hub' | 'cdn'): unknown {
     const url = new URL(request.url ?? '/', 'http://localhost');
     const { authorization, range } = request.headers;
     this.requests.push({ method: request.method ?? '', host, path: url.pathname, range, authorization });
@@ -97,11 +97,11 @@ export class HubServer {
     fail(response, 404, 'NotFound');
   }
 
-  #tree(repo: string, revision: string, url: URL, response: ServerResponse): void {
+  #tree(repo: string, revision: string, url: URL, response: ServerResponse): unknown {
     const files = this.repos.get(repo);
     if (!files) return fail(response, 401, 'RepoNotFound');
     if (revision !== 'main' && revision !== 'v1') return fail(response, 404, 'RevisionNotFound');
-    if (this.listing === 'html') return void response.setHeader('content-type', 'text/html').end('<h1>portal</h1>');
+    if (this.listing === 'html') return response.setHeader('content-type', 'text/html').end('<h1>portal</h1>');
     const entries = [...files].map(([path, file]) => ({
       type: 'file',
       path: this.listing === 'traversal' ? `../../${path}` : path,
@@ -117,7 +117,13 @@ export class HubServer {
     response.setHeader('content-type', 'application/json').end(JSON.stringify(entries.slice(from, next)));
   }
 
-  #resolve(repo: string, path: string, request: IncomingMessage, response: ServerResponse, host: 'hub' | 'cdn'): void {
+  #resolve(
+    repo: string,
+    path: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+    host: 'hub' | 'cdn',
+  ): unknown {
     const files = this.repos.get(repo);
     if (!files) return fail(response, 401, 'RepoNotFound');
     const token = this.gated.get(repo);
@@ -128,7 +134,7 @@ export class HubServer {
     if (!file) return fail(response, 404, 'EntryNotFound');
     const fault = file.fault ?? {};
     if (fault.status && fault.status.times-- > 0) return fail(response, fault.status.code, '');
-    if (fault.loop) return void response.writeHead(302, { location: `${request.url}?again` }).end();
+    if (fault.loop) return response.writeHead(302, { location: `${request.url}?again` }).end();
     if (host === 'hub') {
       const etag = file.lfs ? sha256(file.bytes) : gitDigest(file.bytes);
       response.setHeader('x-repo-commit', sha1(repo));
@@ -137,14 +143,14 @@ export class HubServer {
         response.setHeader('x-linked-etag', `"${etag}"`);
         if (!fault.noSize) response.setHeader('x-linked-size', file.bytes.length);
         response.setHeader('etag', '"of-the-redirect"');
-        return void response.writeHead(302, { location: `${fault.downgrade ?? this.#cdnUrl}${request.url}` }).end();
+        return response.writeHead(302, { location: `${fault.downgrade ?? this.#cdnUrl}${request.url}` }).end();
       }
     }
     send(file.bytes, fault, request, response);
   }
 }
 
-function send(whole: Buffer, fault: HubFault, request: IncomingMessage, response: ServerResponse): void {
+function send(whole: Buffer, fault: HubFault, request: IncomingMessage, response: ServerResponse): unknown {
   let from = 0;
   const range = /^bytes=(\d+)-$/.exec(request.headers.range ?? '');
   if (range && !fault.ignoreRange) {
@@ -154,11 +160,11 @@ function send(whole: Buffer, fault: HubFault, request: IncomingMessage, response
     response.setHeader('content-range', `bytes ${from}-${whole.length - 1}/${whole.length}`);
   }
   let body = whole.subarray(from);
-  if (request.method === 'HEAD') return void response.setHeader('content-length', body.length).end();
-  if (fault.stall) return void response.setHeader('content-length', body.length).flushHeaders();
+  if (request.method === 'HEAD') return response.setHeader('content-length', body.length).end();
+  if (fault.stall) return response.setHeader('content-length', body.length).flushHeaders();
   if (fault.corrupt) body = Buffer.from(body).fill(0x21, 0, 1);
   if (fault.extra) body = Buffer.concat([body, Buffer.alloc(fault.extra)]);
-  if (fault.truncate && fault.truncate.times-- > 0) return void response.end(body.subarray(0, fault.truncate.after));
+  if (fault.truncate && fault.truncate.times-- > 0) return response.end(body.subarray(0, fault.truncate.after));
   if (!fault.extra) response.setHeader('content-length', body.length);
   if (fault.cut && fault.cut.times-- > 0) {
     response.write(body.subarray(0, fault.cut.after), () => setTimeout(() => response.destroy(), 10));

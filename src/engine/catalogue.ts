@@ -1,0 +1,23 @@
+import type { LoadOptions } from './types.ts';
+
+/** A model that can be loaded by name. */
+export interface CatalogueEntry {
+  /** What requests call it. */
+  readonly name: string;
+  /** A GGUF file or a Hugging Face folder. */
+  readonly path: string;
+  readonly kind: 'gguf' | 'folder';
+  /** On disk. */
+  readonly bytes: number;
+  /** Comes with the package. */
+  readonly bundled: boolean;
+  /** Where it came from, for people. */
+  readonly source: string;
+}
+
+/** Which models there are, on whatever disk: bundled, pulled, or named by a path. */
+export interface Catalogue {
+  list(): Promise<CatalogueEntry[]>;
+  /** Raises `model_not_found` with the names that there are. */
+  resolve(name: string): Promise<LoadOptions>;
+}
