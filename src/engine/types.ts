@@ -53,7 +53,7 @@ export interface LoadOptions {
   deterministic?: boolean;
   /** `auto` (default): the native runtime where installed, else WASM. */
   provider?: 'auto' | 'native' | 'wasm';
-  /** Rows of a prefill tile, 1..512. Default 256. */
+  /** Rows of a prefill tile, 1..4096. Default 256, which is also the most in deterministic mode. */
   tile?: number;
   /** Page format of requests that name none. Default f32. */
   cache?: FormatName;
@@ -207,7 +207,11 @@ export interface ScoreResult {
 export interface EngineStats {
   readonly running: number;
   readonly waiting: number;
-  readonly cache: CacheStats;
+  readonly models: readonly { readonly name: string; readonly cache: CacheStats }[];
+  /** KV bytes of all models together. */
+  readonly cacheBytes: number;
+  readonly cachePeak: number;
+  readonly cacheLimit: number;
   readonly weightBytes: number;
   readonly memoryLimit: number;
   readonly sessions: number;

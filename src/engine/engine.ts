@@ -1,0 +1,308 @@
+import type { Kernels } from '../backend/types.ts';
+import { KvasirError } from '../errors.ts';
+import type { ChatMessage } from '../model/types.ts';
+import { LoadedModel } from './loaded-model.ts';
+import type { Platform } from './platform.ts';
+import { Request } from './request.ts';
+import { scoreTokens } from './score.ts';
+import { Session } from './session.ts';
+import type {
+  EngineApi,
+  EngineOptions,
+  EngineStats,
+  GeneratePart,
+  GenerateRequest,
+  LoadOptions,
+  LoadProgress,
+  ModelInfo,
+  ScoreRequest,
+  ScoreResult,
+} from './types.ts';
+import { checkGenerate, checkLoad, checkScore } from './validate.ts';
+
+const GiB = 2 ** 30;
+/** What 32-bit WASM can address, less a margin for work space. */
+const MOST_CACHE = 3 * GiB;
+const MOST_SESSIONS = 1024;
+
+/** An engine in the caller's own thread. It computes in turns and lets events in between; see `createEngineThread` for one apart. */
+export class Engine implements EngineApi {
+  readonly #platform: Platform;
+  readonly #options: Required<EngineOptions>;
+  readonly #models = new Map<string, LoadedModel>();
+  readonly #loading = new Map<string, Promise<ModelInfo>>();
+  readonly #sessions = new Map<string, Session>();
+  #kernels: Promise<Kernels> | null = null;
+  #nextSession = 1;
+  #working = false;
+  #disposed = false;
+  /** Work that must not overlap a step: run between steps, in order. */
+  readonly #between: (() => Promise<void>)[] = [];
+
+  constructor(platform: Platform, options: EngineOptions = {}) {
+    this.#platform = platform;
+    const memoryLimit = options.memoryLimit ?? Math.floor(platform.memoryBytes / 2);
+    this.#options = {
+      threads: options.threads ?? Math.min(8, platform.cores),
+      memoryLimit,
+      cacheLimit: options.cacheLimit ?? Math.min(MOST_CACHE, memoryLimit),
+      maxRunning: options.maxRunning ?? 16,
+      maxWaiting: options.maxWaiting ?? 256,
+      cacheDir: options.cacheDir ?? platform.cacheDir ?? '',
+    };
+  }
+
+  async load(options: LoadOptions, onProgress?: (progress: LoadProgress) => void): Promise<ModelInfo> {
+    this.#check();
+    checkLoad(options);
+    const loaded = this.#models.get(options.name);
+    if (loaded) return loaded.info;
+    let loading = this.#loading.get(options.name);
+    if (!loading) {
+      loading = this.#exclusive(() => this.#load(options, onProgress)).finally(() =>
+        this.#loading.delete(options.name),
+      );
+      this.#loading.set(options.name, loading);
+    }
+    return loading;
+  }
+
+  async #load(options: LoadOptions, onProgress?: (progress: LoadProgress) => void): Promise<ModelInfo> {
+    this.#kernels ??= this.#platform.createKernels({
+      threads: this.#options.threads,
+      limit: this.#options.memoryLimit,
+    });
+    const kernels = await this.#kernels;
+    const model = await LoadedModel.open(options, {
+      platform: this.#platform,
+      kernels,
+      engine: this.#options,
+      makeRoom: bytes => this.#makeRoom(bytes),
+      sessions: this.#sessions,
+      onProgress,
+    });
+    this.#models.set(options.name, model);
+    return model.info;
+  }
+
+  /** Unloads idle models, least recently used first, until `bytes` more of weights fit; raises `memory_limit` if they cannot. */
+  async #makeRoom(bytes: number): Promise<void> {
+    const held = () => [...this.#models.values()].reduce((sum, model) => sum + model.info.weightBytes, 0);
+    while (held() + bytes > this.#options.memoryLimit) {
+      const idle = [...this.#models.values()].filter(model => model.idle).sort((a, b) => a.usedAt - b.usedAt)[0];
+      if (!idle)
+        throw new KvasirError('memory_limit', `the model needs ${bytes} bytes, which the memory limit does not leave`, {
+          field: 'memoryLimit',
+          value: this.#options.memoryLimit,
+          allowed: `at least ${held() + bytes} bytes`,
+        });
+      await this.#drop(idle);
+    }
+  }
+
+  async #drop(model: LoadedModel): Promise<void> {
+    this.#models.delete(model.info.name);
+    for (const session of this.#sessions.values()) if (session.model === model.info.name) session.drop();
+    await model.dispose();
+  }
+
+  async unload(name: string): Promise<void> {
+    const model = this.#model(name);
+    while (!model.idle) await this.#platform.breathe();
+    await this.#exclusive(() => this.#drop(model));
+  }
+
+  async models(): Promise<ModelInfo[]> {
+    return [...this.#models.values()].map(model => model.info);
+  }
+
+  async *generate(options: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GeneratePart> {
+    const request = this.#enqueue(options);
+    const abort = () => {
+      request.aborted = true;
+      request.parts.end(new KvasirError('aborted', 'the request was aborted'));
+      this.#wake();
+    };
+    if (signal?.aborted) abort();
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      this.#wake();
+      for (let part = await request.parts.next(); part; part = await request.parts.next()) yield part;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      request.aborted = true;
+      this.#wake();
+    }
+  }
+
+  #enqueue(options: GenerateRequest): Request {
+    this.#check();
+    const model = this.#model(options.model);
+    checkGenerate(options, model.info.vocab);
+    const prompt = model.promptTokens(options);
+    const session = options.session === undefined ? null : this.#session(options.session, model.info.name);
+    const room = model.info.context - prompt.length;
+    if (prompt.length === 0)
+      throw new KvasirError('invalid_request', 'the prompt has no tokens', {
+        field: 'text',
+        value: '',
+        allowed: 'at least one token',
+      });
+    if (room < 1 || (options.maxTokens ?? 1) > room)
+      throw new KvasirError(
+        'context_length_exceeded',
+        `${prompt.length} prompt tokens and ${options.maxTokens ?? 1} new ones do not fit the context of ${model.info.context} tokens`,
+        {
+          field: room < 1 ? 'prompt' : 'maxTokens',
+          value: options.maxTokens ?? prompt.length,
+          allowed: `prompt and answer of at most ${model.info.context} tokens together`,
+        },
+      );
+    const request = new Request({
+      options,
+      prompt,
+      maxTokens: options.maxTokens ?? room,
+      session,
+      seed: options.seed ?? Math.floor(Math.random() * Number.MAX_SAFE_INTEGER),
+      onDrain: () => this.#wake(),
+    });
+    model.scheduler.enqueue(request);
+    if (session) session.busy = true;
+    model.usedAt = performance.now();
+    return request;
+  }
+
+  async score(request: ScoreRequest, signal?: AbortSignal): Promise<ScoreResult> {
+    this.#check();
+    const model = this.#model(request.model);
+    checkScore(request, model.info.vocab);
+    return scoreTokens(model, request, run => this.#exclusive(run), signal);
+  }
+
+  async tokenize(
+    name: string,
+    input: string | readonly ChatMessage[],
+    options: { addBos?: boolean } = {},
+  ): Promise<number[]> {
+    const { tokenizer } = this.#model(name);
+    if (typeof input === 'string')
+      return tokenizer.encode(input, { addBos: options.addBos ?? true, parseSpecial: true });
+    return tokenizer.encode(tokenizer.renderChat(input, { addGenerationPrompt: true }), { parseSpecial: true });
+  }
+
+  async detokenize(name: string, ids: readonly number[]): Promise<string> {
+    return this.#model(name).tokenizer.decode(ids, { special: true });
+  }
+
+  async openSession(name: string): Promise<string> {
+    this.#model(name);
+    if (this.#sessions.size >= MOST_SESSIONS)
+      throw new KvasirError('queue_full', `${MOST_SESSIONS} sessions are open already`, {
+        field: 'session',
+        allowed: `at most ${MOST_SESSIONS}`,
+      });
+    const id = `session-${this.#nextSession++}`;
+    this.#sessions.set(id, new Session(id, name));
+    return id;
+  }
+
+  async closeSession(id: string): Promise<void> {
+    const session = this.#sessions.get(id);
+    if (!session) return;
+    this.#sessions.delete(id);
+    session.close();
+  }
+
+  async stats(): Promise<EngineStats> {
+    const models = [...this.#models.values()];
+    const sum = (value: (model: LoadedModel) => number) => models.reduce((total, model) => total + value(model), 0);
+    return {
+      running: sum(model => model.scheduler.running),
+      waiting: sum(model => model.scheduler.waiting),
+      models: models.map(model => ({ name: model.info.name, cache: model.cache.stats() })),
+      cacheBytes: sum(model => model.cache.stats().held),
+      cachePeak: sum(model => model.cache.stats().peak),
+      weightBytes: sum(model => model.info.weightBytes),
+      memoryLimit: this.#options.memoryLimit,
+      cacheLimit: this.#options.cacheLimit,
+      sessions: this.#sessions.size,
+      totals: {
+        requests: sum(model => model.scheduler.totals.requests),
+        promptTokens: sum(model => model.scheduler.totals.promptTokens),
+        completionTokens: sum(model => model.scheduler.totals.completionTokens),
+      },
+    };
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    const error = new KvasirError('disposed', 'the engine has been disposed');
+    await this.#exclusive(async () => {
+      for (const model of this.#models.values()) {
+        model.scheduler.failAll(error);
+        await this.#drop(model);
+      }
+      await (await this.#kernels)?.dispose();
+    });
+  }
+
+  #model(name: string): LoadedModel {
+    const model = this.#models.get(name);
+    if (!model)
+      throw new KvasirError('model_not_found', `model ${JSON.stringify(name)} is not loaded`, {
+        field: 'model',
+        value: name,
+        allowed: [...this.#models.keys()],
+      });
+    return model;
+  }
+
+  #session(id: string, model: string): Session {
+    const session = this.#sessions.get(id);
+    if (!session || session.model !== model)
+      throw new KvasirError('invalid_request', `no session ${JSON.stringify(id)} of model ${model} is open`, {
+        field: 'session',
+        value: id,
+        allowed: 'an id from openSession of the same model',
+      });
+    if (session.busy)
+      throw new KvasirError('invalid_request', `session ${id} is answering another request`, {
+        field: 'session',
+        value: id,
+        allowed: 'one request at a time',
+      });
+    return session;
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new KvasirError('disposed', 'the engine has been disposed');
+  }
+
+  /** Runs `work` while no step is under way. */
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#between.push(() => work().then(resolve, reject));
+      this.#wake();
+    });
+  }
+
+  #wake(): void {
+    if (this.#working) return;
+    this.#working = true;
+    void this.#work();
+  }
+
+  async #work(): Promise<void> {
+    // Callers go on first: what they do in this turn (several requests, an abort) is seen by the first step.
+    await this.#platform.breathe();
+    for (;;) {
+      for (let job = this.#between.shift(); job; job = this.#between.shift()) await job();
+      let busy = false;
+      for (const model of this.#models.values()) if (await model.scheduler.step()) busy = true;
+      if (!busy && this.#between.length === 0) break;
+      await this.#platform.breathe();
+    }
+    this.#working = false;
+  }
+}

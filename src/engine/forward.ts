@@ -1,0 +1,153 @@
+import { APPEND_BYTES, KIND_APPEND, PAGE_TOKENS } from '../../kernels/abi.ts';
+import type { DenseModel, Kernels } from '../backend/types.ts';
+import type { CacheSequence } from '../cache/sequence.ts';
+import type { ModelConfig } from '../model/types.ts';
+import { Attention } from './attention.ts';
+import { RotaryTable } from './rotary.ts';
+import { type RowStore, Workspace } from './workspace.ts';
+
+/** Consecutive rows of one sequence, on their way through the layers. */
+export interface Work {
+  readonly sequence: CacheSequence;
+  /** Token ids of the rows [from, from + rows). */
+  readonly tokens: ArrayLike<number>;
+  readonly from: number;
+  readonly rows: number;
+  /** Position of the first row. */
+  readonly position: number;
+  /** Which rows get logits. */
+  readonly logits: 'none' | 'last' | 'all';
+}
+
+/** Called once for each row that asked for logits: [vocab], valid (and free to change) during the call. */
+export type LogitSink = (work: Work, row: number, logits: Float32Array) => void;
+
+const MAX_LOGIT_ROWS = 32;
+
+/**
+ * The forward pass of one model. Its unit of work is (rows, range of layers): rows of any works go through any range of
+ * layers in one call, their state between calls being `hidden` and `attention` in a row store.
+ */
+export class Forward {
+  readonly workspace: Workspace;
+  readonly #dense: DenseModel;
+  readonly #kernels: Kernels;
+  readonly #config: ModelConfig;
+  readonly #ropes: readonly RotaryTable[];
+  readonly #attention: Attention;
+  readonly #ids: Int32Array;
+
+  constructor(dense: DenseModel, kernels: Kernels, options: { tile: number; deterministic: boolean }) {
+    this.#dense = dense;
+    this.#kernels = kernels;
+    this.#config = dense.config;
+    this.workspace = new Workspace(kernels.memory, dense.config, options.tile, Math.min(MAX_LOGIT_ROWS, options.tile));
+    this.#ropes = dense.config.ropes.map(rope => new RotaryTable(rope, kernels.memory));
+    this.#attention = new Attention(kernels, this.workspace, this.#ropes, options.deterministic);
+    this.#ids = new Int32Array(options.tile);
+  }
+
+  /** Embeds the works' tokens into rows [from, ...) of the store. */
+  async embed(works: readonly Work[], store: RowStore, from: number): Promise<void> {
+    let row = 0;
+    for (const work of works) for (let i = 0; i < work.rows; i++) this.#ids[row++] = work.tokens[work.from + i]!;
+    await this.#dense.embed(this.#ids.subarray(0, row), this.workspace.block(store, from, row).hidden);
+  }
+
+  /**
+   * Runs rows [from, ...) of the store through the attentions of layers [first, last). Space for the rows must have been
+   * prepared in each sequence for those slots; it is committed here, layer by layer.
+   */
+  async layers(works: readonly Work[], store: RowStore, from: number, first: number, last: number): Promise<void> {
+    const rows = countRows(works);
+    for (const table of this.#ropes) table.ensure(this.#lastPosition(works) + 1);
+    this.#attention.begin(works);
+    for (let layer = first; layer < last; layer++) {
+      const block = this.workspace.block(store, from, rows);
+      await this.#dense.segment(layer, block);
+      this.#append(works, layer);
+      this.#attention.run(works, layer, store, from);
+    }
+  }
+
+  /** Finishes the last layer for the rows that want logits, and hands the logits out. */
+  async finish(works: readonly Work[], store: RowStore, from: number, sink: LogitSink): Promise<void> {
+    const chosen: { work: Work; row: number }[] = [];
+    let start = from;
+    for (const work of works) {
+      const firstRow = work.logits === 'none' ? work.rows : work.logits === 'last' ? work.rows - 1 : 0;
+      for (let row = firstRow; row < work.rows; row++) {
+        this.workspace.choose(store, start + row, chosen.length);
+        chosen.push({ work, row });
+        if (chosen.length === this.workspace.maxLogitRows) await this.#emit(chosen, sink);
+      }
+      start += work.rows;
+    }
+    if (chosen.length > 0) await this.#emit(chosen, sink);
+  }
+
+  /** All layers for works that fit one tile: the token-major step. */
+  async step(works: readonly Work[], sink: LogitSink): Promise<void> {
+    const store = this.workspace.rows;
+    await this.embed(works, store, 0);
+    await this.layers(works, store, 0, 0, this.#config.layers);
+    await this.finish(works, store, 0, sink);
+  }
+
+  dispose(): void {
+    this.workspace.dispose();
+    for (const table of this.#ropes) table.dispose();
+  }
+
+  async #emit(chosen: { work: Work; row: number }[], sink: LogitSink): Promise<void> {
+    const block = this.workspace.block(this.workspace.chosen, 0, chosen.length);
+    await this.#dense.segment(this.#config.layers, block);
+    const { logits } = this.workspace.logitBlock(chosen.length);
+    await this.#dense.logits(this.workspace.logitBlock(chosen.length));
+    const { vocab } = this.#config;
+    for (const [i, { work, row }] of chosen.entries()) sink(work, row, logits.subarray(i * vocab, (i + 1) * vocab));
+    chosen.length = 0;
+  }
+
+  #append(works: readonly Work[], slot: number): void {
+    const { kvHeads, headDim } = this.#config;
+    const { items, k, v } = this.workspace;
+    let most = 0;
+    for (const work of works) most += kvHeads * (Math.ceil(work.rows / PAGE_TOKENS) + 1);
+    const address = items.ensure(most * APPEND_BYTES);
+    const stride = kvHeads * headDim;
+    const rope = this.#ropes[this.#config.layerRope[slot]!]!;
+    let count = 0;
+    let row = 0;
+    for (const work of works) {
+      count += work.sequence.writeAppendItems(
+        slot,
+        address + count * APPEND_BYTES,
+        k + row * stride * 4,
+        v + row * stride * 4,
+        stride,
+        rope.row(work.position),
+      );
+      row += work.rows;
+    }
+    this.#kernels.run(KIND_APPEND, address, count);
+    for (const work of works) work.sequence.commitAppend(slot);
+  }
+
+  /** The greatest position for which a query may be turned, shifts included. */
+  #lastPosition(works: readonly Work[]): number {
+    let last = 0;
+    for (const { sequence, position, rows } of works) {
+      let least = 0;
+      for (const shift of sequence.shifts()) least = Math.min(least, shift);
+      last = Math.max(last, position + rows - least);
+    }
+    return last;
+  }
+}
+
+export function countRows(works: readonly Work[]): number {
+  let rows = 0;
+  for (const work of works) rows += work.rows;
+  return rows;
+}

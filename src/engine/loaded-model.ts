@@ -1,0 +1,155 @@
+import type { DenseModel, Kernels } from '../backend/types.ts';
+import { KvCache } from '../cache/cache.ts';
+import { FORMAT_NAMES, type FormatName } from '../cache/types.ts';
+import { createTokenizer } from '../model/tokenizer.ts';
+import type { ModelConfig, ModelFile, Tokenizer } from '../model/types.ts';
+import { Forward } from './forward.ts';
+import type { Platform } from './platform.ts';
+import { Scheduler } from './scheduler.ts';
+import type { Session } from './session.ts';
+import type { EngineOptions, GenerateRequest, LoadOptions, LoadProgress, ModelInfo } from './types.ts';
+
+/** Rows beyond this make no product faster and cost work space; deterministic runs need at most 256. */
+const DEFAULT_TILE = 256;
+
+export interface Surroundings {
+  platform: Platform;
+  kernels: Kernels;
+  engine: Required<EngineOptions>;
+  /** Unloads others until this many bytes of weights fit. */
+  makeRoom(bytes: number): Promise<void>;
+  sessions: ReadonlyMap<string, Session>;
+  onProgress: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** A model in memory with its cache and its queue of requests. */
+export class LoadedModel {
+  readonly info: ModelInfo;
+  readonly tokenizer: Tokenizer;
+  readonly cache: KvCache;
+  readonly forward: Forward;
+  readonly scheduler: Scheduler;
+  usedAt = performance.now();
+  readonly #dense: DenseModel;
+  readonly #file: ModelFile;
+
+  static async open(options: LoadOptions, around: Surroundings): Promise<LoadedModel> {
+    const started = performance.now();
+    const file = await around.platform.openModel(options.path);
+    try {
+      await around.makeRoom(weightBytes(file));
+      const provider = await around.platform.denseProvider(options.provider ?? 'auto');
+      const { onProgress } = around;
+      const dense = await provider.load(file, around.kernels.memory, {
+        mode: options.mode ?? 'fast',
+        threads: around.engine.threads,
+        deterministic: options.deterministic ?? false,
+        ...(around.engine.cacheDir && { cacheDir: around.engine.cacheDir }),
+        ...(onProgress && { onProgress: (fraction: number, what: string) => onProgress({ fraction, what }) }),
+      });
+      return new LoadedModel(options, around, file, dense, started);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  private constructor(options: LoadOptions, around: Surroundings, file: ModelFile, dense: DenseModel, started: number) {
+    const { config } = file;
+    const tile = options.deterministic
+      ? Math.min(options.tile ?? DEFAULT_TILE, DEFAULT_TILE)
+      : (options.tile ?? DEFAULT_TILE);
+    const format = options.cache ?? 'f32';
+    this.#file = file;
+    this.#dense = dense;
+    this.tokenizer = createTokenizer(file.tokenizer);
+    this.cache = new KvCache({
+      memory: around.kernels.memory,
+      kernels: around.kernels,
+      shape: {
+        slots: config.layers,
+        kvHeads: config.kvHeads,
+        headDim: config.headDim,
+        rotary: config.ropes[0]!.inverseFrequencies.length * 2,
+      },
+      limit: Math.max(0, Math.min(around.engine.cacheLimit, around.engine.memoryLimit - dense.bytes)),
+    });
+    this.forward = new Forward(dense, around.kernels, { tile, deterministic: options.deterministic ?? false });
+    const { sessions } = around;
+    this.scheduler = new Scheduler({
+      forward: this.forward,
+      cache: this.cache,
+      tokenizer: this.tokenizer,
+      options: {
+        vocab: config.vocab,
+        tile,
+        maxRunning: around.engine.maxRunning,
+        maxWaiting: around.engine.maxWaiting,
+        defaultFormat: format,
+      },
+      idleSessions: () =>
+        [...sessions.values()].filter(s => s.model === options.name && !s.busy).sort((a, b) => a.usedAt - b.usedAt),
+    });
+    this.info = {
+      name: options.name,
+      source: file.source,
+      architecture: config.architecture,
+      parameters: parameterCount(file),
+      context: Math.min(config.context, options.context ?? config.context),
+      layers: config.layers,
+      hidden: config.hidden,
+      heads: config.heads,
+      kvHeads: config.kvHeads,
+      headDim: config.headDim,
+      vocab: config.vocab,
+      hasChatTemplate: file.tokenizer.chatTemplate !== null,
+      mode: options.mode ?? 'fast',
+      provider: dense.provider,
+      cache: format,
+      weightBytes: dense.bytes,
+      kvBytesPerToken: kvBytesPerToken(config),
+      fingerprint: file.fingerprint,
+      loadMs: performance.now() - started,
+    };
+  }
+
+  get idle(): boolean {
+    return this.scheduler.running + this.scheduler.waiting === 0;
+  }
+
+  /** Token ids of a request's prompt. */
+  promptTokens(request: GenerateRequest): readonly number[] {
+    if (request.tokens) return request.tokens;
+    if (request.messages) {
+      const text = this.tokenizer.renderChat(request.messages, { addGenerationPrompt: true });
+      return this.tokenizer.encode(text, { parseSpecial: true });
+    }
+    return this.tokenizer.encode(request.text!, { addBos: true, parseSpecial: true });
+  }
+
+  async dispose(): Promise<void> {
+    this.forward.dispose();
+    this.cache.dispose();
+    await this.#dense.dispose();
+    await this.#file.close();
+  }
+}
+
+function weightBytes(file: ModelFile): number {
+  let bytes = 0;
+  for (const tensor of file.tensors.values()) bytes += tensor.byteLength;
+  return bytes;
+}
+
+function parameterCount(file: ModelFile): number {
+  let count = 0;
+  for (const tensor of file.tensors.values()) count += tensor.rows * tensor.columns;
+  return count;
+}
+
+/** Page bytes of full pages; the scales of int8 counted. */
+export function kvBytesPerToken(config: ModelConfig): Record<FormatName, number> {
+  const heads = config.layers * config.kvHeads * 2;
+  const bytes = { f32: config.headDim * 4, f16: config.headDim * 2, int8: config.headDim + 4 };
+  return Object.fromEntries(FORMAT_NAMES.map(name => [name, heads * bytes[name]])) as Record<FormatName, number>;
+}

@@ -1,0 +1,309 @@
+import type { KvCache } from '../cache/cache.ts';
+import type { CacheSequence } from '../cache/sequence.ts';
+import type { FormatName } from '../cache/types.ts';
+import { KvasirError } from '../errors.ts';
+import type { Tokenizer } from '../model/types.ts';
+import { Answer } from './answer.ts';
+import type { Forward, Work } from './forward.ts';
+import { LayerPrefill } from './layer-prefill.ts';
+import type { Request } from './request.ts';
+import { SamplerScratch } from './sampler.ts';
+import type { Session } from './session.ts';
+
+export interface SchedulerOptions {
+  readonly vocab: number;
+  readonly tile: number;
+  readonly maxRunning: number;
+  readonly maxWaiting: number;
+  readonly defaultFormat: FormatName;
+}
+
+interface DecodeWork extends Work {
+  from: number;
+  position: number;
+  request: Request;
+  answer: Answer;
+}
+
+/**
+ * Continuous batching over one model: each step runs one row of every answer that is being decoded together with one
+ * tile of one prompt. All changes to requests and caches happen between or inside steps, never beside them.
+ */
+export class Scheduler {
+  readonly totals = { requests: 0, promptTokens: 0, completionTokens: 0 };
+  readonly #forward: Forward;
+  readonly #cache: KvCache;
+  readonly #tokenizer: Tokenizer;
+  readonly #options: SchedulerOptions;
+  readonly #idleSessions: () => Session[];
+  readonly #scratch: SamplerScratch;
+  readonly #waiting: Request[] = [];
+  readonly #running: Request[] = [];
+  readonly #decodes = new Map<Answer, DecodeWork>();
+
+  constructor(init: {
+    forward: Forward;
+    cache: KvCache;
+    tokenizer: Tokenizer;
+    options: SchedulerOptions;
+    /** Sessions whose kept caches may be dropped when space is short, least recently used first. */
+    idleSessions: () => Session[];
+  }) {
+    this.#forward = init.forward;
+    this.#cache = init.cache;
+    this.#tokenizer = init.tokenizer;
+    this.#options = init.options;
+    this.#idleSessions = init.idleSessions;
+    this.#scratch = new SamplerScratch(init.options.vocab);
+  }
+
+  get running(): number {
+    return this.#running.length;
+  }
+
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  enqueue(request: Request): void {
+    if (this.#waiting.length >= this.#options.maxWaiting)
+      throw new KvasirError('queue_full', `${this.#waiting.length} requests are waiting already`, {
+        field: 'maxWaiting',
+        value: this.#waiting.length,
+        allowed: `at most ${this.#options.maxWaiting} waiting requests`,
+      });
+    this.#waiting.push(request);
+    this.totals.requests++;
+  }
+
+  /** Runs one unit of work. False: nothing can be done until a request comes or a reader takes its parts. */
+  async step(): Promise<boolean> {
+    this.#sweep();
+    this.#admit();
+    const works = this.#decodeWorks();
+    const prefill = this.#running.find(request => !request.decoding);
+    const layerMajor = prefill?.options.prefill === 'layer';
+    const share = this.#options.tile - works.length;
+    const tile = prefill && !layerMajor && share > 0 ? this.#promptTile(prefill, share) : null;
+    if (tile) works.push(tile);
+    if (works.length > 0) await this.#runTokenMajor(works, tile ? prefill! : null);
+    if (prefill && layerMajor) await this.#guard([prefill], () => this.#runLayerUnit(prefill));
+    return works.length > 0 || layerMajor;
+  }
+
+  /** Ends every request with `error`. */
+  failAll(error: KvasirError): void {
+    for (const request of [...this.#running, ...this.#waiting]) this.#fail(request, error);
+  }
+
+  #sweep(): void {
+    for (const request of [...this.#running, ...this.#waiting])
+      if (request.aborted) this.#fail(request, new KvasirError('aborted', 'the request was aborted'));
+  }
+
+  #admit(): void {
+    while (this.#waiting.length > 0 && this.#running.length < this.#options.maxRunning) {
+      const request = this.#waiting[0]!;
+      try {
+        if (!this.#open(request)) return;
+      } catch (error) {
+        this.#fail(request, KvasirError.from(error));
+        continue;
+      }
+      this.#waiting.shift();
+      this.#running.push(request);
+      request.admitted();
+    }
+  }
+
+  /** Gives a request its cache with all the space it may need promised. False: it has to wait for others to end. */
+  #open(request: Request): boolean {
+    const format = this.#format(request);
+    const taken = request.session?.take(request.prompt, format) ?? null;
+    const n = request.options.n ?? 1;
+    const sequence =
+      taken?.sequence ??
+      this.#cache.create({ pages: { formatK: format, formatV: format }, owner: request.session?.id ?? 'request' });
+    const tokens = request.prompt.length + n * request.maxTokens;
+    for (;;) {
+      try {
+        sequence.reserve(tokens);
+        break;
+      } catch (error) {
+        const idle = this.#idleSessions().find(session => session.sequence && session !== request.session);
+        if (idle) {
+          idle.drop();
+          continue;
+        }
+        sequence.free();
+        if (this.#running.length === 0) throw error;
+        return false;
+      }
+    }
+    request.sequence = sequence;
+    request.cached = request.done = taken?.shared ?? 0;
+    return true;
+  }
+
+  #format(request: Request): FormatName {
+    return request.options.cache ?? this.#options.defaultFormat;
+  }
+
+  #decodeWorks(): Work[] {
+    const works: Work[] = [];
+    for (const request of this.#running) {
+      if (request.parts.full) continue;
+      for (const answer of request.answers) {
+        if (answer.finish || works.length >= this.#options.tile) continue;
+        const work = this.#decodes.get(answer)!;
+        work.from = answer.tokens.length - 1;
+        work.position = answer.sequence.position;
+        works.push(work);
+      }
+    }
+    return works;
+  }
+
+  #promptTile(request: Request, most: number): Work {
+    const rows = Math.min(most, request.prompt.length - request.done);
+    const last = request.done + rows === request.prompt.length;
+    return {
+      sequence: request.sequence!,
+      tokens: request.prompt,
+      from: request.done,
+      rows,
+      position: request.done,
+      logits: last ? 'last' : 'none',
+    };
+  }
+
+  async #runTokenMajor(works: Work[], prefill: Request | null): Promise<void> {
+    const ready: Work[] = [];
+    for (const work of works) {
+      const request = (work as Partial<DecodeWork>).request ?? prefill!;
+      await this.#guard([request], async () => {
+        work.sequence.prepareAppend(work.rows);
+        ready.push(work);
+      });
+    }
+    const requests = new Set(ready.map(work => (work as Partial<DecodeWork>).request ?? prefill!));
+    if (ready.length === 0) return;
+    await this.#guard([...requests], async () => {
+      await this.#forward.step(ready, (work, _row, logits) => {
+        const decode = this.#decodes.get((work as Partial<DecodeWork>).answer!);
+        if (decode) decode.request.parts.push(this.#advance(decode.request, decode.answer, logits));
+        else this.#startAnswers(prefill!, logits);
+      });
+    });
+    for (const work of ready) if (!('request' in work)) prefill!.done += work.rows;
+    for (const request of requests)
+      if (request.decoding && request.answers.every(answer => answer.finish)) this.#finish(request);
+  }
+
+  /** One tile of the prompt through one layer. */
+  async #runLayerUnit(request: Request): Promise<void> {
+    request.layerPrefill ??= new LayerPrefill(this.#forward, request.sequence!, request.prompt, request.cached);
+    if (!(await request.layerPrefill.next())) return;
+    await request.layerPrefill.finish('last', (_work, _row, logits) => this.#startAnswers(request, logits));
+    request.layerPrefill = null;
+    if (request.answers.every(answer => answer.finish)) this.#finish(request);
+  }
+
+  /** The prompt has been run: n answers start from its cache and its last logits. */
+  #startAnswers(request: Request, logits: Float32Array): void {
+    const n = request.options.n ?? 1;
+    const kept = n > 1 ? logits.slice() : logits;
+    request.firstToken();
+    for (let index = 0; index < n; index++) {
+      const sequence = index === n - 1 ? request.sequence! : request.sequence!.fork();
+      const answer = new Answer({
+        index,
+        sequence,
+        options: request.options,
+        maxTokens: request.maxTokens,
+        seed: request.seed + index,
+        prompt: request.prompt,
+        tokenizer: this.#tokenizer,
+        scratch: this.#scratch,
+      });
+      request.answers.push(answer);
+      this.#decodes.set(answer, {
+        sequence,
+        tokens: answer.tokens,
+        from: 0,
+        rows: 1,
+        position: 0,
+        logits: 'last',
+        request,
+        answer,
+      });
+    }
+    request.sequence = null;
+    for (const answer of request.answers) {
+      if (n > 1) logits.set(kept);
+      request.parts.push(this.#advance(request, answer, logits));
+    }
+  }
+
+  #advance(request: Request, answer: Answer, logits: Float32Array) {
+    const part = answer.advance(logits);
+    if (!answer.finish || !request.answers.every(a => a.finish)) return part;
+    const bytes = bytesTogether(request.answers);
+    const peak = Math.max(bytes, ...request.answers.map(a => a.sequence.stats().peak));
+    return { ...part, usage: request.usage({ format: this.#format(request), bytes, peak }) };
+  }
+
+  #finish(request: Request): void {
+    this.totals.promptTokens += request.prompt.length;
+    this.totals.completionTokens += request.answers.reduce((sum, answer) => sum + answer.tokens.length, 0);
+    this.#release(request);
+    request.parts.end();
+  }
+
+  #fail(request: Request, error: KvasirError): void {
+    this.#release(request);
+    request.parts.end(error);
+  }
+
+  /** Takes a request out of every list and gives its cache back, or to its session. */
+  #release(request: Request): void {
+    for (const list of [this.#running, this.#waiting]) {
+      const at = list.indexOf(request);
+      if (at >= 0) list.splice(at, 1);
+    }
+    // A prompt stopped on its way through the layers has entries in some slots only: of no use to a session.
+    const partial = request.layerPrefill !== null;
+    request.layerPrefill?.dispose();
+    request.layerPrefill = null;
+    for (const answer of request.answers) this.#decodes.delete(answer);
+    const sequences = [request.sequence, ...request.answers.map(answer => answer.sequence)].filter(s => s !== null);
+    if (request.session) {
+      request.session.busy = false;
+      const sequence = sequences[0];
+      if (sequence && partial) sequence.free();
+      else if (sequence) this.#keep(request, sequence);
+    } else for (const sequence of sequences) sequence.free();
+    request.sequence = null;
+  }
+
+  #keep(request: Request, sequence: CacheSequence): void {
+    sequence.rollback();
+    const tokens = [...request.prompt, ...(request.answers[0]?.tokens ?? [])].slice(0, sequence.position);
+    sequence.reserve(0);
+    request.session!.keep(sequence, tokens, this.#format(request));
+  }
+
+  /** A failure inside `run` ends these requests and no others. */
+  async #guard(requests: Request[], run: () => Promise<void>): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      for (const request of requests) this.#fail(request, KvasirError.from(error));
+    }
+  }
+}
+
+/** Bytes of the answers' caches together. They are forks of one prompt: what is not an answer's own is shared by all. */
+function bytesTogether(answers: readonly Answer[]): number {
+  return answers.reduce((sum, { sequence }, i) => sum + (i === 0 ? sequence.stats().held : sequence.stats().unique), 0);
+}

@@ -1,0 +1,99 @@
+import type { CacheSequence } from '../cache/sequence.ts';
+import { KvasirError } from '../errors.ts';
+import type { Forward, LogitSink } from './forward.ts';
+import { LayerPrefill } from './layer-prefill.ts';
+import type { LoadedModel } from './loaded-model.ts';
+import { argmax, logSumExp, topLogprobs } from './sampler.ts';
+import type { ScoreRequest, ScoreResult } from './types.ts';
+
+/**
+ * Forced decoding: runs prompt and continuation as one sequence and reads off how likely each continuation token was.
+ * `exclusive` runs one unit of work at a time between the steps of other requests.
+ */
+export async function scoreTokens(
+  model: LoadedModel,
+  request: ScoreRequest,
+  exclusive: <T>(run: () => Promise<T>) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<ScoreResult> {
+  const encode = (input: string | readonly number[], addBos: boolean) =>
+    typeof input === 'string' ? model.tokenizer.encode(input, { addBos, parseSpecial: true }) : input;
+  const prompt = encode(request.prompt, true);
+  const continuation = encode(request.continuation, false);
+  const tokens = [...prompt, ...continuation];
+  const first = continuation.length > 0 && prompt.length > 0 ? prompt.length : 1;
+  if (tokens.length < 2)
+    throw new KvasirError('invalid_request', 'there is nothing to score', {
+      field: 'continuation',
+      value: tokens.length,
+      allowed: 'prompt and continuation of at least two tokens together',
+    });
+  if (tokens.length > model.info.context)
+    throw new KvasirError(
+      'context_length_exceeded',
+      `${tokens.length} tokens do not fit the context of ${model.info.context} tokens`,
+      { field: 'continuation', value: tokens.length, allowed: `at most ${model.info.context} tokens` },
+    );
+
+  const count = tokens.length - first;
+  const result = {
+    tokens: tokens.slice(first),
+    logprobs: new Float64Array(count),
+    best: new Int32Array(count),
+    top: [] as { token: number; logprob: number }[][],
+  };
+  const sink: LogitSink = (work, row, logits) => {
+    const at = work.position + row + 1 - first;
+    if (at < 0 || at >= count) return;
+    result.logprobs[at] = logits[tokens[at + first]!]! - logSumExp(logits);
+    result.best[at] = argmax(logits);
+    result.top[at] = topLogprobs(logits, request.top ?? 0);
+  };
+  const format = request.cache ?? model.info.cache;
+  const sequence = model.cache.create({ pages: { formatK: format, formatV: format }, owner: 'score' });
+  try {
+    // The last token's logits predict what comes after: nobody asked.
+    await runForced(model.forward, sequence, tokens.slice(0, -1), request.prefill ?? 'token', first - 1, sink, unit => {
+      if (signal?.aborted) throw new KvasirError('aborted', 'the request was aborted');
+      return exclusive(unit);
+    });
+  } finally {
+    sequence.free();
+  }
+  return result;
+}
+
+/** Runs one unit of work; units of one call never overlap. */
+export type Units = <T>(unit: () => Promise<T>) => Promise<T>;
+
+/** Runs given tokens through an empty sequence and hands out the logits from index `firstLogit` on (earlier ones may come too). */
+export async function runForced(
+  forward: Forward,
+  sequence: CacheSequence,
+  tokens: readonly number[],
+  order: 'token' | 'layer',
+  firstLogit: number,
+  sink: LogitSink,
+  units: Units = unit => unit(),
+): Promise<void> {
+  sequence.reserve(tokens.length);
+  if (order === 'layer') {
+    const prefill = new LayerPrefill(forward, sequence, tokens, 0);
+    try {
+      while (!(await units(() => prefill.next())));
+      await units(() => prefill.finish('all', sink));
+    } finally {
+      prefill.dispose();
+    }
+    return;
+  }
+  const { tile } = forward.workspace;
+  for (let from = 0; from < tokens.length; from += tile) {
+    const rows = Math.min(tile, tokens.length - from);
+    const logits = from + rows > firstLogit ? 'all' : 'none';
+    await units(async () => {
+      sequence.prepareAppend(rows);
+      await forward.step([{ sequence, tokens, from, rows, position: from, logits }], sink);
+    });
+  }
+}
