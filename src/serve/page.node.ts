@@ -1,0 +1,55 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { serveStatic } from '@hono/node-server/serve-static';
+import { Hono, type MiddlewareHandler } from 'hono';
+
+const UNBUILT = 'The page is not built. Run: npm run build\n';
+
+/** Where the built page lies: beside this file's folder in a package, under build/ in the repository. */
+function pageFolder(): string | undefined {
+  const here = dirname(fileURLToPath(import.meta.url));
+  return [join(here, '../web'), join(here, '../../build/web')].find(folder => existsSync(join(folder, 'index.html')));
+}
+
+/** The folder of the bundled models, in both layouts. */
+function modelFolder(): string {
+  return fileURLToPath(new URL('../../models', import.meta.url));
+}
+
+function ortFolder(): string | undefined {
+  try {
+    return dirname(createRequire(import.meta.url).resolve('onnxruntime-web'));
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The page, and what the in-browser engine fetches: `/models/kvasir-mini.gguf` and the WASM runtime under `/ort/`.
+ * Only files of these folders, no others.
+ */
+export function pageFiles(): MiddlewareHandler {
+  const files = new Hono();
+  const folder = pageFolder();
+  const ort = ortFolder();
+  const forever = (path: string) => /\/assets\//.test(path);
+  files.get('/models/kvasir-mini.gguf', serveStatic({ path: join(modelFolder(), 'kvasir-mini.gguf') }));
+  if (ort) {
+    const rewriteRequestPath = (path: string) => path.slice('/ort'.length);
+    files.get('/ort/:file{ort-wasm[a-z-.]*\\.(?:mjs|wasm)}', serveStatic({ root: ort, rewriteRequestPath }));
+  }
+  if (folder) {
+    const onFound = (path: string, c: Parameters<MiddlewareHandler>[0]) =>
+      c.header('cache-control', forever(path) ? 'public, max-age=31536000, immutable' : 'no-cache');
+    files.get('*', serveStatic({ root: folder, onFound }));
+  } else {
+    files.get('/', c => c.text(UNBUILT, 503));
+  }
+  return async (c, next) => {
+    const response = await files.fetch(c.req.raw);
+    if (response.status === 404) return next();
+    return response;
+  };
+}

@@ -1,0 +1,80 @@
+import type { GenerateOptions } from '../engine/types.ts';
+import { KvasirError } from '../errors.ts';
+import type { ChatMessage } from '../model/types.ts';
+import type { ChatRequestBody, CompletionRequestBody, MessageBody } from './schemas.ts';
+
+type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+
+/** Leaves out what is undefined: to the engine, an option that is there was set. */
+function defined<T extends object>(options: T): Partial<Defined<T>> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<Defined<T>>;
+}
+
+function commonOptions(body: ChatRequestBody | CompletionRequestBody) {
+  if (body.stream_options && !body.stream) {
+    throw new KvasirError('invalid_request', 'stream_options is allowed only with "stream": true.', {
+      field: 'stream_options',
+    });
+  }
+  return {
+    temperature: body.temperature ?? 1,
+    topP: body.top_p,
+    topK: body.top_k,
+    minP: body.min_p,
+    repetitionPenalty: body.repetition_penalty,
+    frequencyPenalty: body.frequency_penalty,
+    presencePenalty: body.presence_penalty,
+    logitBias: body.logit_bias && Object.fromEntries(Object.entries(body.logit_bias).map(([id, b]) => [Number(id), b])),
+    seed: body.seed,
+    n: body.n,
+    stop: typeof body.stop === 'string' ? [body.stop] : body.stop,
+    cache: body.cache,
+    prefill: body.prefill,
+    ignoreEnd: body.ignore_eos,
+  };
+}
+
+export function chatOptions(body: ChatRequestBody): GenerateOptions {
+  const { max_tokens: old, max_completion_tokens: max, logprobs = false, top_logprobs: top } = body;
+  if (old !== undefined && max !== undefined && old !== max) {
+    throw new KvasirError(
+      'invalid_request',
+      `max_tokens (${old}) and max_completion_tokens (${max}) differ; give one.`,
+      {
+        field: 'max_tokens',
+        value: old,
+      },
+    );
+  }
+  if (top !== undefined && !logprobs) {
+    throw new KvasirError('invalid_request', 'top_logprobs is allowed only with "logprobs": true.', {
+      field: 'top_logprobs',
+      value: top,
+    });
+  }
+  return defined({ ...commonOptions(body), maxTokens: max ?? old, logprobs: logprobs ? (top ?? 0) : undefined });
+}
+
+export function completionOptions(body: CompletionRequestBody): GenerateOptions {
+  return defined({ ...commonOptions(body), maxTokens: body.max_tokens ?? 16, logprobs: body.logprobs });
+}
+
+/** The prompts of a text completion, each as the engine takes it. */
+export function completionPrompts(
+  prompt: CompletionRequestBody['prompt'],
+): ({ text: string } | { tokens: number[] })[] {
+  if (typeof prompt === 'string') return [{ text: prompt }];
+  if (isTokens(prompt)) return [{ tokens: prompt }];
+  return prompt.map(one => (typeof one === 'string' ? { text: one } : { tokens: one }));
+}
+
+function isTokens(prompt: string[] | number[] | number[][]): prompt is number[] {
+  return typeof prompt[0] === 'number';
+}
+
+export function chatMessages(messages: readonly MessageBody[]): ChatMessage[] {
+  return messages.map(({ role, content }) => ({
+    role: role === 'developer' ? 'system' : role,
+    content: typeof content === 'string' ? content : content.map(part => part.text).join(''),
+  }));
+}
