@@ -101,6 +101,8 @@ export interface Tokenizer {
   decode(ids: readonly number[], options?: { special?: boolean }): string;
   /** Raw bytes of one token (a special token gives its text's bytes). Concatenated bytes are the UTF-8 of the text. */
   bytes(id: number): Uint8Array;
+  /** Whether `decode` leaves this token out unless asked for it (turn marks, BOS, EOS). */
+  isSpecial(id: number): boolean;
   /** Renders a chat. Raises `unsupported` where the model has no template. */
   renderChat(messages: readonly ChatMessage[], options?: { addGenerationPrompt?: boolean }): string;
 }
