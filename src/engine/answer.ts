@@ -1,5 +1,5 @@
 import type { CacheSequence } from '../cache/sequence.ts';
-import { IncrementalDecoder } from '../model/incremental.ts';
+import { IncrementalDetokenizer } from '../model/incremental.ts';
 import type { Tokenizer } from '../model/types.ts';
 import { logSumExp, Sampler, type SamplerScratch, topLogprobs } from './sampler.ts';
 import { StopMatcher } from './stop.ts';
@@ -15,7 +15,7 @@ export class Answer {
   readonly #maxTokens: number;
   readonly #tokenizer: Tokenizer;
   readonly #sampler: Sampler;
-  readonly #text: IncrementalDecoder;
+  readonly #text: IncrementalDetokenizer;
   readonly #stop: StopMatcher;
 
   constructor(init: {
@@ -34,7 +34,7 @@ export class Answer {
     this.#maxTokens = init.maxTokens;
     this.#tokenizer = init.tokenizer;
     this.#sampler = new Sampler(init.options, init.seed, init.prompt, init.scratch);
-    this.#text = new IncrementalDecoder(init.tokenizer);
+    this.#text = new IncrementalDetokenizer(init.tokenizer);
     this.#stop = new StopMatcher(init.options.stop ?? []);
   }
 
