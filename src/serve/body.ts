@@ -1,6 +1,5 @@
 import type { z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
-import { KvasirError } from '../errors.ts';
 import { HttpError } from './errors.ts';
 import { UNSUPPORTED } from './schemas.ts';
 
@@ -18,18 +17,18 @@ function parseJson(bytes: Uint8Array): unknown {
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
-    throw new KvasirError('invalid_request', 'The body is not valid UTF-8.');
+    throw new HttpError('invalid_request', 'The body is not valid UTF-8.');
   }
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new KvasirError('invalid_request', `The body is not valid JSON: ${(error as Error).message}`);
+    throw new HttpError('invalid_request', `The body is not valid JSON: ${(error as Error).message}`);
   }
 }
 
 export function check<S extends z.ZodType>(raw: unknown, schema: S): z.infer<S> {
   if (raw === null || typeof raw !== 'object' || Array.isArray(raw)) {
-    throw new KvasirError('invalid_request', `The body must be a JSON object; got ${show(raw)}.`);
+    throw new HttpError('invalid_request', `The body must be a JSON object; got ${show(raw)}.`);
   }
   const body = withoutNulls(raw) as Record<string, unknown>;
   refuseUnsupported(body, '');
@@ -57,28 +56,24 @@ function refuseUnsupported(value: unknown, prefix: string): void {
   for (const key of Object.keys(value)) {
     if (!Object.hasOwn(UNSUPPORTED, key)) continue;
     const field = prefix + key;
-    throw new KvasirError('unsupported', `${field}: ${UNSUPPORTED[key]}.`, { field });
+    throw new HttpError('unsupported', `${field}: ${UNSUPPORTED[key]}.`, field);
   }
 }
 
 type Issue = z.core.$ZodIssue;
 
-function refusal(issue: Issue, body: unknown): KvasirError {
+function refusal(issue: Issue, body: unknown): HttpError {
   const parent = fieldName(issue.path);
   if (issue.code === 'unrecognized_keys') {
     const field = parent ? `${parent}.${issue.keys[0]}` : issue.keys[0]!;
-    return new KvasirError('unsupported', `${field}: unknown field.`, { field });
+    return new HttpError('unsupported', `${field}: unknown field.`, field);
   }
   const value = valueAt(body, issue.path);
   const allowed = allowedBy(issue);
   if (value === undefined) {
-    return new KvasirError('invalid_request', `${parent} is required: ${allowed}.`, { field: parent, allowed });
+    return new HttpError('invalid_request', `${parent} is required: ${allowed}.`, parent);
   }
-  return new KvasirError('invalid_request', `${parent} must be ${allowed}; got ${show(value)}.`, {
-    field: parent,
-    value,
-    allowed,
-  });
+  return new HttpError('invalid_request', `${parent} must be ${allowed}; got ${show(value)}.`, parent);
 }
 
 function fieldName(path: readonly PropertyKey[]): string {

@@ -75,6 +75,7 @@ const FIELDS: Readonly<Record<string, string>> = {
   ignoreEnd: 'ignore_eos',
   text: 'prompt',
   tokens: 'prompt',
+  ids: 'tokens',
 };
 
 const RETRY: ReadonlySet<HttpErrorCode> = new Set(['queue_full', 'kv_cache_full', 'shutting_down']);
@@ -101,7 +102,8 @@ export function toErrorResponse(error: unknown): ErrorResponse {
 function fieldOf(field: string | undefined): string | null {
   if (field === undefined) return null;
   const [name = '', ...rest] = field.split('.');
-  return rest.reduce((path, key) => (/^\d+$/.test(key) ? `${path}[${key}]` : `${path}.${key}`), FIELDS[name] ?? name);
+  const start = Object.hasOwn(FIELDS, name) ? FIELDS[name]! : name;
+  return rest.reduce((path, key) => (/^\d+$/.test(key) ? `${path}[${key}]` : `${path}.${key}`), start);
 }
 
 function response(

@@ -1,6 +1,6 @@
 import type { Catalogue, CatalogueEntry } from '../engine/catalogue.ts';
 import type { EngineApi, LoadProgress, ModelInfo } from '../engine/types.ts';
-import { KvasirError } from '../errors.ts';
+import { HttpError } from './errors.ts';
 import type { ModelBody } from './schemas.ts';
 
 interface Loading {
@@ -50,14 +50,10 @@ export class ModelPool {
     const models = await this.list();
     const model = models.find(({ id }) => id === name);
     if (model) return model;
-    throw new KvasirError(
+    throw new HttpError(
       'model_not_found',
       `No model "${name}". There are: ${models.map(({ id }) => id).join(', ') || 'none'}.`,
-      {
-        field: 'model',
-        value: name,
-        allowed: models.map(({ id }) => id),
-      },
+      'model',
     );
   }
 

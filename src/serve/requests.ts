@@ -1,6 +1,6 @@
 import type { GenerateOptions } from '../engine/types.ts';
-import { KvasirError } from '../errors.ts';
 import type { ChatMessage } from '../model/types.ts';
+import { HttpError } from './errors.ts';
 import type { ChatRequestBody, CompletionRequestBody, MessageBody } from './schemas.ts';
 
 type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
@@ -12,9 +12,7 @@ function defined<T extends object>(options: T): Partial<Defined<T>> {
 
 function commonOptions(body: ChatRequestBody | CompletionRequestBody) {
   if (body.stream_options && !body.stream) {
-    throw new KvasirError('invalid_request', 'stream_options is allowed only with "stream": true.', {
-      field: 'stream_options',
-    });
+    throw new HttpError('invalid_request', 'stream_options is allowed only with "stream": true.', 'stream_options');
   }
   return {
     temperature: body.temperature ?? 1,
@@ -37,20 +35,14 @@ function commonOptions(body: ChatRequestBody | CompletionRequestBody) {
 export function chatOptions(body: ChatRequestBody): GenerateOptions {
   const { max_tokens: old, max_completion_tokens: max, logprobs = false, top_logprobs: top } = body;
   if (old !== undefined && max !== undefined && old !== max) {
-    throw new KvasirError(
+    throw new HttpError(
       'invalid_request',
       `max_tokens (${old}) and max_completion_tokens (${max}) differ; give one.`,
-      {
-        field: 'max_tokens',
-        value: old,
-      },
+      'max_tokens',
     );
   }
   if (top !== undefined && !logprobs) {
-    throw new KvasirError('invalid_request', 'top_logprobs is allowed only with "logprobs": true.', {
-      field: 'top_logprobs',
-      value: top,
-    });
+    throw new HttpError('invalid_request', 'top_logprobs is allowed only with "logprobs": true.', 'top_logprobs');
   }
   return defined({ ...commonOptions(body), maxTokens: max ?? old, logprobs: logprobs ? (top ?? 0) : undefined });
 }

@@ -34,13 +34,24 @@ export async function sseResponse(
   }
 
   let stall: NodeJS.Timeout | undefined;
+  let pulling = false;
   const finish = () => {
     clearTimeout(stall);
     run.end();
+    pending?.catch(() => {});
+    void iterator.return?.()?.catch(() => {});
   };
   const body = new ReadableStream<Uint8Array>(
     {
+      start(controller) {
+        // Nobody pulls at this moment, and perhaps nobody ever will.
+        const onAbort = () => {
+          if (!pulling) fail(controller, run.signal.reason);
+        };
+        run.signal.addEventListener('abort', onAbort, { once: true });
+      },
       async pull(controller) {
+        pulling = true;
         clearTimeout(stall);
         try {
           pending ??= iterator.next();
@@ -56,34 +67,30 @@ export async function sseResponse(
               return;
             }
           }
-        } catch (error) {
-          const reason = run.signal.aborted ? run.signal.reason : error;
-          if (!run.signal.aborted) onError?.(error);
-          finish();
-          // A client that went away closes its stream: there is nothing left to write to.
-          try {
-            controller.enqueue(encoder.encode(event(toErrorResponse(reason).body)));
-            controller.close();
-          } catch {}
-          return;
-        }
-        stall = setTimeout(() => {
           const reason = new HttpError('aborted', `The client took no event for ${stallMs} ms.`);
-          run.abort(reason);
-          void iterator.return?.()?.catch(() => {});
-          finish();
-          controller.error(reason);
-        }, stallMs);
+          stall = setTimeout(() => run.abort(reason), stallMs);
+        } catch (error) {
+          if (!run.signal.aborted) onError?.(error);
+          fail(controller, run.signal.aborted ? run.signal.reason : error);
+        } finally {
+          pulling = false;
+        }
       },
-      async cancel(reason) {
+      cancel(reason) {
         run.abort(reason);
         finish();
-        pending?.catch(() => {});
-        await iterator.return?.().catch(() => {});
       },
     },
     { highWaterMark: 0 },
   );
+  const fail = (controller: ReadableStreamDefaultController<Uint8Array>, reason: unknown) => {
+    finish();
+    // A client that went away has closed its stream: there is nothing left to write to.
+    try {
+      controller.enqueue(encoder.encode(event(toErrorResponse(reason).body)));
+      controller.close();
+    } catch {}
+  };
   return new Response(body, {
     headers: {
       'content-type': 'text/event-stream; charset=utf-8',

@@ -14,6 +14,7 @@ export class EchoEngine implements EngineApi {
   failure: unknown = new KvasirError('backend_failed', 'the backend broke');
   context = 64;
   loadMs = 0;
+  loads = 0;
   readonly seen: GenerateRequest[] = [];
   /** Parts handed out so far, over all requests. */
   produced = 0;
@@ -25,6 +26,7 @@ export class EchoEngine implements EngineApi {
     options: { name: string; path: string },
     onProgress?: (progress: { fraction: number; what: string }) => void,
   ): Promise<ModelInfo> {
+    this.loads++;
     if (options.path.endsWith('broken.gguf')) {
       throw new KvasirError('bad_model_file', 'broken.gguf: wrong magic', { field: 'path' });
     }

@@ -1,8 +1,8 @@
 import type { Context } from 'hono';
 import type { LoadProgress } from '../engine/types.ts';
-import { KvasirError } from '../errors.ts';
 import type { Services } from './app.ts';
 import { readBody } from './body.ts';
+import { HttpError } from './errors.ts';
 import { chatMessages } from './requests.ts';
 import { DetokenizeRequest, LoadRequest, TokenizeRequest } from './schemas.ts';
 import { sseResponse } from './sse.ts';
@@ -12,13 +12,14 @@ export async function tokenize(c: Context, { engine, pool, active }: Services): 
   const body = await readBody(c, TokenizeRequest);
   const { prompt, messages } = body;
   if ((prompt === undefined) === (messages === undefined)) {
-    throw new KvasirError('invalid_request', 'Give exactly one of prompt and messages.', { field: 'prompt' });
+    throw new HttpError('invalid_request', 'Give exactly one of prompt and messages.', 'prompt');
   }
   if (messages !== undefined && body.add_special_tokens !== undefined) {
-    throw new KvasirError('invalid_request', 'add_special_tokens goes with prompt; a chat template has its own.', {
-      field: 'add_special_tokens',
-      value: body.add_special_tokens,
-    });
+    throw new HttpError(
+      'invalid_request',
+      'add_special_tokens goes with prompt; a chat template has its own.',
+      'add_special_tokens',
+    );
   }
   const run = active.begin(c.req.raw.signal);
   try {
