@@ -5,19 +5,15 @@ import type { FileFolder } from './source.ts';
 import type { ByteSource, ModelFile } from './types.ts';
 
 /**
- * Opens a model: a GGUF file or a Hugging Face folder, told apart by content.
+ * Opens a model: a GGUF file or a Hugging Face folder. (`open.node.ts` takes a path.)
  *
- * @param source a path (Node only), a file as a ByteSource, or a folder of files.
- *   The model owns a file given or opened here and closes it; after an error it is closed already.
+ * @param source a file, or a folder of files. The model owns a file given here and closes it; after an error it is
+ *   closed already.
  *
- * Raises `model_not_found`, `bad_model_file`, `unknown_architecture`, `unknown_tensor_type` or `unsupported`.
+ * Raises `bad_model_file`, `unknown_architecture`, `unknown_tensor_type` or `unsupported`.
  */
-export async function openModel(source: string | ByteSource | FileFolder): Promise<ModelFile> {
-  if (typeof source === 'string') {
-    const { directoryFolder, fileSource, pathKind } = await import('./source.node.ts');
-    return openModel((await pathKind(source)) === 'folder' ? directoryFolder(source) : await fileSource(source));
-  }
-  if (!('size' in source)) return openHuggingFace(source);
+export async function openModel(source: ByteSource | FileFolder): Promise<ModelFile> {
+  if ('open' in source) return openHuggingFace(source);
   try {
     const start = await source.read(0, Math.min(4, source.size));
     if (String.fromCharCode(...start) === 'GGUF') return await openGguf(source);
