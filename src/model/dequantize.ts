@@ -87,13 +87,16 @@ function expandBfloat(bytes: Uint8Array, out: Float32Array, count: number): void
   for (let i = 0; i < count; i++) words[i] = (bytes[2 * i] << 16) | (bytes[2 * i + 1] << 24);
 }
 
+// Minus zero, which leaves the sign of a zero product as it is.
+const NO_OFFSET = -0;
+
 /** d (f16), [m (f16)], 16 bytes: element j in the low, j + 16 in the high half of byte j. */
 function dequantizeQ4(affine: boolean, bytes: Uint8Array, out: Float32Array, blocks: number): void {
   const size = affine ? 20 : 18;
   for (let b = 0; b < blocks; b++) {
     const at = b * size;
     const d = half(bytes, at);
-    const m = affine ? half(bytes, at + 2) : 0;
+    const m = affine ? half(bytes, at + 2) : NO_OFFSET;
     const centre = affine ? 0 : 8;
     const codes = at + size - 16;
     for (let j = 0; j < 16; j++) {
@@ -110,7 +113,7 @@ function dequantizeQ5(affine: boolean, bytes: Uint8Array, out: Float32Array, blo
   for (let b = 0; b < blocks; b++) {
     const at = b * size;
     const d = half(bytes, at);
-    const m = affine ? half(bytes, at + 2) : 0;
+    const m = affine ? half(bytes, at + 2) : NO_OFFSET;
     const centre = affine ? 0 : 16;
     const codes = at + size - 16;
     const high = codes - 4;

@@ -4,7 +4,7 @@ import type { Tokenizer } from './types.ts';
  * Text of a stream of tokens, a piece at a time. A piece never ends inside a UTF-8 character:
  * the bytes of an unfinished one wait for the next token or for `flush`.
  */
-export class IncrementalDecoder {
+export class IncrementalDetokenizer {
   private readonly tokenizer: Pick<Tokenizer, 'bytes' | 'isSpecial'>;
   private readonly special: boolean;
   private readonly decoder = new TextDecoder('utf-8', { ignoreBOM: true });
