@@ -26,6 +26,8 @@ export interface HubFault {
   loop?: boolean;
   status?: { code: number; times: number };
   noSize?: boolean;
+  /** Say this size, in listing and headers. */
+  announce?: number;
   downgrade?: string;
 }
 
@@ -105,9 +107,11 @@ export class HubServer {
     const entries = [...files].map(([path, file]) => ({
       type: 'file',
       path: this.listing === 'traversal' ? `../../${path}` : path,
-      size: file.bytes.length,
+      size: file.fault?.announce ?? file.bytes.length,
       oid: file.lfs ? sha1(`pointer of ${path}`) : gitDigest(file.bytes),
-      ...(file.lfs && { lfs: { oid: sha256(file.bytes), size: file.bytes.length, pointerSize: 130 } }),
+      ...(file.lfs && {
+        lfs: { oid: sha256(file.bytes), size: file.fault?.announce ?? file.bytes.length, pointerSize: 130 },
+      }),
     }));
     const from = Number(url.searchParams.get('cursor') ?? 0);
     const next = from + this.pageSize;
@@ -141,7 +145,7 @@ export class HubServer {
       if (!file.lfs) response.setHeader('etag', `"${etag}"`);
       else {
         response.setHeader('x-linked-etag', `"${etag}"`);
-        if (!fault.noSize) response.setHeader('x-linked-size', file.bytes.length);
+        if (!fault.noSize) response.setHeader('x-linked-size', fault.announce ?? file.bytes.length);
         response.setHeader('etag', '"of-the-redirect"');
         return response.writeHead(302, { location: `${fault.downgrade ?? this.#cdnUrl}${request.url}` }).end();
       }

@@ -234,6 +234,23 @@ test('a cache folder that cannot be written is an error that names it', async ()
   expect(error).toMatchObject({ code: 'download_failed', field: 'KVASIR_CACHE' });
 });
 
+test('a file that is bigger than the disk is refused before a byte is asked for', async () => {
+  addFile({ announce: 2 ** 52 });
+  const error = await failure(pull('me/one', { cache, endpoint }));
+  expect(error).toMatchObject({ code: 'download_failed', field: 'KVASIR_CACHE' });
+  expect(error.message).toBe('not enough space on the disk');
+  expect(String(error.allowed)).toMatch(/4503599627370496 more bytes free \(there are \d+\)/);
+  expect(hub.downloads).toEqual([]);
+});
+
+test('a file that is shorter or longer than listed is refused', async () => {
+  addFile({ announce: bytes.length + 1 });
+  expect((await failure(pull('me/one', { cache, endpoint }))).code).toBe('download_failed');
+  addFile({ announce: bytes.length - 1 });
+  expect((await failure(pull('me/one', { cache, endpoint }))).code).toBe('download_failed');
+  expect(await finished()).toEqual([]);
+});
+
 test('a hub that cannot be reached', async () => {
   const error = await failure(pull('me/one', { cache, endpoint: { ...endpoint, url: 'http://127.0.0.1:1' } }));
   expect(error.code).toBe('download_failed');
