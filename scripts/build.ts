@@ -13,8 +13,8 @@ const dist = join(ROOT, 'dist');
 const started = performance.now();
 
 await rm(dist, { recursive: true, force: true });
+await step(node, ['scripts/build-kernels.ts']);
 await Promise.all([
-  step(node, ['scripts/build-kernels.ts']),
   step(node, ['node_modules/vite/bin/vite.js', 'build', 'web', '--logLevel', 'warn']),
   step(node, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json']),
 ]);

@@ -23,8 +23,8 @@ const COMMANDS = {
   bench: benchCommand,
 };
 
-/** Runs one command line (without program and script) and returns its exit code; raises nothing. */
-export async function main(argv: readonly string[], context: Context): Promise<number> {
+/** The whole command line, without running anything. */
+export function buildProgram(context: Context): Command {
   const program = new Command('kvasir');
   settle(program, context);
   program.description('LLM inference with a programmable KV cache: command line, server and library');
@@ -36,7 +36,13 @@ export async function main(argv: readonly string[], context: Context): Promise<n
     settle(command, context);
     build(command, context);
   }
+  return program;
+}
+
+/** Runs one command line (without program and script) and returns its exit code; raises nothing. */
+export async function main(argv: readonly string[], context: Context): Promise<number> {
   try {
+    const program = buildProgram(context);
     if (argv.length === 0) {
       context.io.stderr.write(program.helpInformation());
       return 2;
