@@ -1,0 +1,63 @@
+import type { FormatName } from '../../src/cache/types.ts';
+import type { LoadProgress } from '../../src/engine/types.ts';
+import type { ChatMessage } from '../../src/model/types.ts';
+
+/** What the page needs of an engine, wherever it runs: behind HTTP or in this browser. */
+export interface ChatClient {
+  models(): Promise<ModelList>;
+  load(model: string, onProgress: (progress: LoadProgress) => void): Promise<PageModel>;
+  /** Leaving the loop or aborting stops the work. The last part has the figures. */
+  chat(request: ChatAsk, signal: AbortSignal): AsyncIterable<ChatPart>;
+  countTokens(model: string, messages: readonly ChatMessage[]): Promise<number>;
+  /** KV cache bytes that the engine holds now, for all that it runs. */
+  cacheBytes(): Promise<number>;
+}
+
+export interface ModelList {
+  readonly models: readonly PageModel[];
+  /** The command that gets a better model; null where none helps. */
+  readonly pullCommand: string | null;
+}
+
+export interface PageModel {
+  readonly name: string;
+  readonly state: 'available' | 'loading' | 'loaded';
+  readonly bundled: boolean;
+  readonly bytes: number;
+  /** While loaded. */
+  readonly info?: {
+    readonly parameters: number;
+    readonly context: number;
+    readonly kvBytesPerToken: Readonly<Record<FormatName, number>>;
+  };
+}
+
+export interface ChatAsk {
+  readonly model: string;
+  readonly messages: readonly ChatMessage[];
+  readonly temperature: number;
+  readonly maxTokens: number;
+  readonly cache: FormatName;
+}
+
+export interface ChatPart {
+  readonly text: string;
+  /** How many tokens this part accounts for. */
+  readonly tokens: number;
+  readonly finishReason?: string;
+  readonly figures?: Figures;
+}
+
+export interface Figures {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  readonly firstTokenMs: number;
+  readonly tokensPerSecond: number;
+  readonly cacheBytes: number;
+  readonly cachePeak: number;
+}
+
+/** The server wants an API key. */
+export class KeyRequired extends Error {
+  override readonly name = 'KeyRequired';
+}

@@ -1,0 +1,113 @@
+import type { z } from '@hono/zod-openapi';
+import type { LoadProgress } from '../../src/engine/types.ts';
+import type { ChatMessage } from '../../src/model/types.ts';
+import type * as schemas from '../../src/serve/schemas.ts';
+import type { ChatAsk, ChatClient, ChatPart, ModelList, PageModel } from './client.ts';
+import { KeyRequired } from './client.ts';
+import { readEvents } from './events.ts';
+
+const KEY = 'kvasir-api-key';
+
+/** The server that this page came from. */
+export class HttpClient implements ChatClient {
+  readonly #base: string;
+
+  constructor(base: string) {
+    this.#base = base;
+  }
+
+  setKey(key: string): void {
+    sessionStorage.setItem(KEY, key);
+  }
+
+  async models(): Promise<ModelList> {
+    const list = await this.#get<z.infer<typeof schemas.ModelList>>('v1/models');
+    return { models: list.data.map(pageModel), pullCommand: list.kvasir.pull };
+  }
+
+  async load(model: string, onProgress: (progress: LoadProgress) => void): Promise<PageModel> {
+    const response = await this.#send('load', { model });
+    for await (const event of readEvents<z.infer<typeof schemas.LoadEvent>>(response.body!)) {
+      if (event.model) return pageModel(event.model);
+      onProgress({ fraction: event.fraction ?? 0, what: event.what ?? '' });
+    }
+    throw new Error('The server ended the load without a result.');
+  }
+
+  async *chat(request: ChatAsk, signal: AbortSignal): AsyncGenerator<ChatPart> {
+    const response = await this.#send(
+      'v1/chat/completions',
+      {
+        model: request.model,
+        messages: request.messages,
+        temperature: request.temperature,
+        max_tokens: request.maxTokens,
+        cache: request.cache,
+        stream: true,
+        stream_options: { include_usage: true },
+        return_token_ids: true,
+      },
+      signal,
+    );
+    for await (const chunk of readEvents<z.infer<typeof schemas.ChatChunk>>(response.body!)) {
+      const choice = chunk.choices[0];
+      const { usage, kvasir } = chunk;
+      yield {
+        text: choice?.delta.content ?? '',
+        tokens: choice?.token_ids?.length ?? 0,
+        ...(choice?.finish_reason && { finishReason: choice.finish_reason }),
+        ...(usage &&
+          kvasir && {
+            figures: {
+              promptTokens: usage.prompt_tokens,
+              completionTokens: usage.completion_tokens,
+              firstTokenMs: kvasir.timings.first_token_ms,
+              tokensPerSecond: kvasir.timings.decode_tokens_per_second,
+              cacheBytes: kvasir.cache.bytes,
+              cachePeak: kvasir.cache.peak,
+            },
+          }),
+      };
+    }
+  }
+
+  async countTokens(model: string, messages: readonly ChatMessage[]): Promise<number> {
+    const response = await this.#send('tokenize', { model, messages });
+    return ((await response.json()) as z.infer<typeof schemas.TokenizeResponse>).count;
+  }
+
+  async cacheBytes(): Promise<number> {
+    return (await this.#get<{ cacheBytes: number }>('stats')).cacheBytes;
+  }
+
+  async #get<T>(path: string): Promise<T> {
+    return (await this.#check(await fetch(this.#base + path, { headers: this.#headers() }))).json() as Promise<T>;
+  }
+
+  async #send(path: string, body: object, signal?: AbortSignal): Promise<Response> {
+    const response = await fetch(this.#base + path, {
+      method: 'POST',
+      headers: { ...this.#headers(), 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+      ...(signal && { signal }),
+    });
+    return this.#check(response);
+  }
+
+  #headers(): Record<string, string> {
+    const key = sessionStorage.getItem(KEY);
+    return key ? { authorization: `Bearer ${key}` } : {};
+  }
+
+  async #check(response: Response): Promise<Response> {
+    if (response.ok) return response;
+    if (response.status === 401) throw new KeyRequired('This server wants an API key.');
+    const body = (await response.json().catch(() => null)) as { error?: { message: string } } | null;
+    throw new Error(body?.error?.message ?? `The server answered ${response.status}.`);
+  }
+}
+
+function pageModel({ id, kvasir }: schemas.ModelBody): PageModel {
+  const info = kvasir.info as PageModel['info'];
+  return { name: id, state: kvasir.state, bundled: kvasir.bundled, bytes: kvasir.bytes, ...(info && { info }) };
+}

@@ -1,0 +1,31 @@
+import { fileURLToPath } from 'node:url';
+import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { defineConfig } from 'vite';
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+const server = 'http://127.0.0.1:8080';
+
+/** Two pages: the one that the server shows, and the one whose engine runs in the browser. Paths are relative, so any mount works. */
+export default defineConfig({
+  root: here('.'),
+  base: './',
+  // The packages of the in-browser engine expect these names to be resolved for a browser.
+  resolve: { conditions: ['browser', 'module', 'import', 'default'] },
+  plugins: [svelte()],
+  worker: { format: 'es' },
+  build: {
+    outDir: here('../build/web'),
+    emptyOutDir: true,
+    target: 'es2023',
+    // Content-Security-Policy allows neither inline scripts nor inline styles.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    rolldownOptions: { input: { index: here('index.html'), local: here('local.html') } },
+  },
+  server: {
+    headers: { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' },
+    proxy: Object.fromEntries(
+      ['/v1', '/tokenize', '/detokenize', '/load', '/stats', '/health', '/models', '/ort'].map(path => [path, server]),
+    ),
+  },
+});
