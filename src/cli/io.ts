@@ -26,11 +26,16 @@ export function processIo(): Io {
     stderr: process.stderr,
     env: process.env,
     onInterrupt(handler) {
-      process.on('SIGINT', handler);
-      process.on('SIGTERM', handler);
+      let asked = false;
+      const once = () => {
+        // Who asks twice does not want to wait for a tidy end.
+        if (asked) process.exit(130);
+        asked = true;
+        handler();
+      };
+      for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, once);
       return () => {
-        process.off('SIGINT', handler);
-        process.off('SIGTERM', handler);
+        for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, once);
       };
     },
   };

@@ -40,6 +40,9 @@ const OWN: readonly CliOption[] = [
   },
 ];
 
+/** The repository runs its TypeScript, the package its JavaScript. */
+const IN_CLONE = import.meta.url.endsWith('.ts');
+
 /** `kvasir serve`: the OpenAI-compatible server with its page, until Ctrl-C. */
 export function serveCommand(command: Command, context: Context): Command {
   addOptions(command.description('serve the OpenAI API and a page'), [
@@ -67,6 +70,7 @@ export function serveCommand(command: Command, context: Context): Command {
         catalogue,
         host: options.host as string,
         port: options.port as number,
+        pullCommand: `${IN_CLONE ? 'npm run -s kvasir --' : 'npx kvasir'} pull smollm2-135m`,
         ...(apiKey && { apiKey }),
         onError: error => io.stderr.write(`kvasir: ${error instanceof Error ? error.stack : error}\n`),
       });
@@ -77,8 +81,6 @@ export function serveCommand(command: Command, context: Context): Command {
         if (options.json) printJson(io, { url: server.url, port: server.port, model: first.name });
         else io.stdout.write(`${first.name} is served on ${server.url} (Ctrl-C ends)\n`);
         await aborted(stop.signal);
-        // From here on a second Ctrl-C ends the process as it would without us.
-        release();
       } finally {
         await server.close();
       }
