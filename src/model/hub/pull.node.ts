@@ -149,5 +149,6 @@ async function hasSize(path: string, size: number): Promise<boolean> {
 function describe(source: AliasSource): string {
   if (source.type === 'hub')
     return `hub file ${formatHubId({ repo: source.repo, revision: source.revision, file: source.file })}`;
-  return `PyPI ${source.wheels.map(wheel => `${wheel.package} ${wheel.version}`).join(', ')}`;
+  const [first, ...more] = source.wheels;
+  return `PyPI ${first?.package} ${first?.version}${more.length > 0 ? ` and ${more.length} more` : ''}`;
 }
