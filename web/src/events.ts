@@ -6,15 +6,18 @@ export async function* readEvents<T extends object>(body: ReadableStream<Uint8Ar
   const reader = body.getReader();
   const decoder = new TextDecoder();
   let rest = '';
+  let complete = false;
   try {
     for (;;) {
       const { done, value } = await reader.read();
+      if (done && complete) return;
       if (done) throw new Error('The connection ended before the answer did.');
       const events = (rest + decoder.decode(value, { stream: true })).split('\n\n');
       rest = events.pop()!;
       for (const event of events) {
-        if (!event.startsWith('data: ')) continue;
-        if (event === 'data: [DONE]') return;
+        // Read on to the end: a stream left before it looks like a hung-up client.
+        if (event === 'data: [DONE]') complete = true;
+        if (!event.startsWith('data: {')) continue;
         const data = JSON.parse(event.slice(6)) as T | { error: { message: string } };
         if ('error' in data) throw new Error((data as { error: { message: string } }).error.message);
         yield data as T;

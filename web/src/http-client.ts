@@ -27,10 +27,12 @@ export class HttpClient implements ChatClient {
 
   async load(model: string, onProgress: (progress: LoadProgress) => void): Promise<PageModel> {
     const response = await this.#send('load', { model });
+    let loaded: PageModel | undefined;
     for await (const event of readEvents<z.infer<typeof schemas.LoadEvent>>(response.body!)) {
-      if (event.model) return pageModel(event.model);
-      onProgress({ fraction: event.fraction ?? 0, what: event.what ?? '' });
+      if (event.model) loaded = pageModel(event.model);
+      else onProgress({ fraction: event.fraction ?? 0, what: event.what ?? '' });
     }
+    if (loaded) return loaded;
     throw new Error('The server ended the load without a result.');
   }
 
