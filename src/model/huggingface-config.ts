@@ -85,7 +85,7 @@ export function huggingFaceConfig(json: JsonObject, hasHead: boolean, qkvBias: b
     vocab: size(config, 'vocab_size'),
     context: size(config, 'max_position_embeddings'),
     normEpsilon: Number(config.rms_norm_eps),
-    attentionScale: (gemma ? size(config, 'query_pre_attn_scalar') : headDim) ** -0.5,
+    attentionScale: 1 / Math.sqrt(gemma ? size(config, 'query_pre_attn_scalar') : headDim),
     qkvBias,
     tiedEmbeddings: typeof tied === 'boolean' ? tied : gemma || !hasHead,
     rope: table(ropes.full),
