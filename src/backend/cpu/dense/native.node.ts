@@ -96,7 +96,13 @@ async function openRunner(
     for (const session of sessions) await session.release();
     throw KvasirError.from(error);
   }
-  return new SegmentRunner(runtime, file.config, sessions.slice(0, -1), sessions.at(-1)!);
+  // This runtime writes into the tensors it is given.
+  const execute = (
+    session: InferenceSession,
+    feeds: InferenceSession.FeedsType,
+    fetches: InferenceSession.FetchesType,
+  ) => session.run(feeds, fetches);
+  return new SegmentRunner(runtime, file.config, sessions.slice(0, -1), sessions.at(-1)!, execute);
 }
 
 /**

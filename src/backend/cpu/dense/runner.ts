@@ -6,6 +6,9 @@ import type { LogitBlock, RowBlock } from '../../types.ts';
 type TensorClass = { Tensor: new (type: 'float32', data: Float32Array, dims: readonly number[]) => Tensor };
 type Tensors = Record<string, Tensor>;
 
+/** Runs a session, its results landing in the bytes of the tensors given as fetches. */
+type Execute = (session: InferenceSession, feeds: Tensors, fetches: Tensors) => Promise<unknown>;
+
 /** Feeds and results of one run over adjacent rows of a block. */
 interface Run {
   readonly first: readonly [feeds: Tensors, fetches: Tensors];
@@ -25,6 +28,7 @@ export class SegmentRunner {
   readonly #config: ModelConfig;
   readonly #segments: readonly InferenceSession[];
   readonly #head: InferenceSession;
+  readonly #execute: Execute;
   readonly #runs = new WeakMap<RowBlock, Run[]>();
   readonly #logitRuns = new WeakMap<LogitBlock, (readonly [Tensors, Tensors])[]>();
   #disposed = false;
@@ -34,11 +38,13 @@ export class SegmentRunner {
     config: ModelConfig,
     segments: readonly InferenceSession[],
     head: InferenceSession,
+    execute: Execute,
   ) {
     this.#runtime = runtime;
     this.#config = config;
     this.#segments = segments;
     this.#head = head;
+    this.#execute = execute;
   }
 
   async segment(layer: number, block: RowBlock): Promise<void> {
@@ -72,7 +78,7 @@ export class SegmentRunner {
   async #run(session: InferenceSession, feeds: Tensors, fetches: Tensors): Promise<void> {
     if (this.#disposed) throw new KvasirError('disposed', 'The model was unloaded.');
     try {
-      await session.run(feeds, fetches);
+      await this.#execute(session, feeds, fetches);
     } catch (error) {
       throw KvasirError.from(error);
     }
