@@ -91,11 +91,24 @@ export function toErrorResponse(error: unknown): ErrorResponse {
   if (error instanceof HttpError) return response(error.code, error.message, error.param, error.headers);
   if (error instanceof KvasirError) {
     const param = error.code === 'model_not_found' ? 'model' : fieldOf(error.field);
-    const named = param !== null && error.field !== undefined && error.message.startsWith(`${error.field} `);
-    const message = named ? param + error.message.slice(error.field!.length) : error.message;
+    const message = sentence(error, param);
     return response(error.code, message, param);
   }
   return response('internal_error', 'The server failed on this request; its log has the reason.', null);
+}
+
+/** The message, with the value and what is allowed where it does not say so itself, and the field as requests spell it. */
+function sentence(error: KvasirError, param: string | null): string {
+  const { message, field, value, allowed } = error.toJSON();
+  const named = param !== null && field !== undefined && message.startsWith(`${field} `);
+  let text = named ? param + message.slice(field.length) : message;
+  const add = (part: string) => {
+    text = `${text.replace(/\.$/, '')}; ${part}`;
+  };
+  if (value !== undefined && !text.includes(String(value))) add(`got ${JSON.stringify(value)}`);
+  const list = typeof allowed === 'object' ? allowed.join(', ') || 'none' : allowed;
+  if (list !== undefined && !text.includes(list)) add(`allowed: ${list}`);
+  return text;
 }
 
 /** `tokens.3` -> `prompt[3]` */

@@ -7,16 +7,9 @@ import { Hono, type MiddlewareHandler } from 'hono';
 
 const UNBUILT = 'The page is not built. Run: npm run build\n';
 
-/** Where the built page lies: beside this file's folder in a package, under build/ in the repository. */
-function pageFolder(): string | undefined {
-  const here = dirname(fileURLToPath(import.meta.url));
-  return [join(here, '../web'), join(here, '../../build/web')].find(folder => existsSync(join(folder, 'index.html')));
-}
-
-/** The folder of the bundled models, in both layouts. */
-function modelFolder(): string {
-  return fileURLToPath(new URL('../../models', import.meta.url));
-}
+/** A package mirrors the repository, so these lie two folders up in both. */
+const PAGE = fileURLToPath(new URL('../../build/web', import.meta.url));
+const BUNDLED = fileURLToPath(new URL('../../models/kvasir-mini.gguf', import.meta.url));
 
 function ortFolder(): string | undefined {
   try {
@@ -32,18 +25,17 @@ function ortFolder(): string | undefined {
  */
 export function pageFiles(): MiddlewareHandler {
   const files = new Hono();
-  const folder = pageFolder();
   const ort = ortFolder();
   const forever = (path: string) => /\/assets\//.test(path);
-  files.get('/models/kvasir-mini.gguf', serveStatic({ path: join(modelFolder(), 'kvasir-mini.gguf') }));
+  files.get('/models/kvasir-mini.gguf', serveStatic({ path: BUNDLED }));
   if (ort) {
     const rewriteRequestPath = (path: string) => path.slice('/ort'.length);
     files.get('/ort/:file{ort-wasm[a-z-.]*\\.(?:mjs|wasm)}', serveStatic({ root: ort, rewriteRequestPath }));
   }
-  if (folder) {
+  if (existsSync(join(PAGE, 'index.html'))) {
     const onFound = (path: string, c: Parameters<MiddlewareHandler>[0]) =>
       c.header('cache-control', forever(path) ? 'public, max-age=31536000, immutable' : 'no-cache');
-    files.get('*', serveStatic({ root: folder, onFound }));
+    files.get('*', serveStatic({ root: PAGE, onFound }));
   } else {
     files.get('/', c => c.text(UNBUILT, 503));
   }

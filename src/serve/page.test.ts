@@ -1,0 +1,127 @@
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { build } from 'vite';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type EndToEnd, MISSING_MODEL, startEndToEnd, until } from './e2e.ts';
+
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const missing = MISSING_MODEL || (existsSync(CHROMIUM) ? '' : ` (skipped: no Chromium at ${CHROMIUM})`);
+
+describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
+  let real: EndToEnd;
+  let browser: Browser;
+  beforeAll(async () => {
+    await build({ configFile: fileURLToPath(new URL('../../web/vite.config.ts', import.meta.url)), logLevel: 'error' });
+    real = await startEndToEnd();
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await real?.[Symbol.asyncDispose]();
+  });
+
+  /** Opens the page and runs `use`; anything on the console, any error and any foreign request fails the test. */
+  async function onPage(width: number, use: (page: Page) => Promise<void>, scheme: 'light' | 'dark' = 'light') {
+    const page = await browser.newPage({ viewport: { width, height: 760 }, colorScheme: scheme });
+    const problems: string[] = [];
+    page.on('console', message => problems.push(`${message.type()}: ${message.text()}`));
+    page.on('pageerror', error => problems.push(error.message));
+    page.on('request', request => {
+      if (!request.url().startsWith(real.server.url)) problems.push(`request to ${request.url()}`);
+    });
+    try {
+      await page.goto(real.server.url);
+      await page.getByRole('button', { name: 'What is 12 + 30?' }).and(page.locator(':enabled')).waitFor();
+      await use(page);
+      expect(problems).toEqual([]);
+    } finally {
+      await page.close();
+    }
+  }
+
+  const overflow = (page: Page) =>
+    page.evaluate(() => {
+      const wide = [...document.querySelectorAll('body *')].filter(
+        element => element.getBoundingClientRect().right > innerWidth + 1 && !element.closest('.hidden'),
+      );
+      return { by: document.documentElement.scrollWidth - innerWidth, wide: wide.map(element => element.className) };
+    });
+  const meter = (page: Page, name: string) => page.locator(`[data-meter=${name}]`).textContent();
+  const send = (page: Page) => page.getByRole('button', { name: 'Send' });
+
+  test.each([320, 360, 768, 1280, 1920])('type, send, read, at %d px', async width => {
+    await onPage(
+      width,
+      async page => {
+        expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+        await page.getByLabel('Message').fill('What is 12 + 30?');
+        await page.keyboard.press('Enter');
+        await page.locator('.turn.assistant', { hasText: '42' }).waitFor();
+        await send(page).waitFor();
+        expect(await meter(page, 'rate')).toMatch(/^\d/);
+        expect(await meter(page, 'first')).toMatch(/^\d.* m?s$/);
+        expect(Number(await meter(page, 'prompt'))).toBeGreaterThan(5);
+        expect(await meter(page, 'held')).toMatch(/ [KM]iB$/);
+        expect(await meter(page, 'peak')).toMatch(/ [KM]iB$/);
+        expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+      },
+      width === 768 ? 'dark' : 'light',
+    );
+  });
+
+  test('text streams, Stop ends the work, New chat empties the page', async () => {
+    await onPage(1280, async page => {
+      await page.getByLabel('Maximum tokens').fill('4000');
+      await page.getByLabel('Temperature').fill('2');
+      await page.getByLabel('Message').fill('Tell me a story about a fox.');
+      await send(page).click();
+      const answer = page.locator('.turn.assistant .text');
+      const lengths = new Set<number>();
+      await until(async () => {
+        lengths.add((await answer.textContent())!.length);
+        return lengths.size > 4;
+      }, 'the text grows');
+      await page.getByRole('button', { name: 'Stop' }).click();
+      await page.getByText('Stopped', { exact: true }).waitFor();
+      await until(async () => (await real.engine.stats()).running === 0, 'the engine is idle');
+      await page.getByRole('button', { name: 'New chat' }).click();
+      expect(await page.locator('.turn').count()).toBe(0);
+    });
+  });
+
+  test('a conversation goes on over turns, by keyboard and suggestion', async () => {
+    await onPage(1280, async page => {
+      await page.getByRole('button', { name: 'My name is Otto and I live in Oslo.' }).click();
+      await page.getByRole('button', { name: 'What is my name?' }).click();
+      await page.locator('.turn.assistant', { hasText: 'Your name is Otto' }).waitFor();
+      await page.getByLabel('Message').fill('line one');
+      await page.keyboard.press('Shift+Enter');
+      await page.keyboard.type('line two');
+      await page.keyboard.press('Enter');
+      expect(await page.locator('.turn.user').last().locator('.text').textContent()).toBe('line one\nline two');
+      await page.keyboard.press('Escape');
+      await send(page).waitFor();
+    });
+  });
+
+  test('a hidden pass key is found, its long prompt is folded', async () => {
+    await onPage(360, async page => {
+      await page.getByRole('button', { name: 'Find a pass key in 1,000 tokens' }).click();
+      const note = await page.locator('.note', { hasText: 'The hidden pass key is' }).textContent();
+      await page.locator('.turn.assistant', { hasText: /\d+/.exec(note!)![0] }).waitFor();
+      expect((await page.locator('.turn.user .text').textContent())!.length).toBeLessThan(600);
+      await page.getByRole('button', { name: /^Show all/ }).click();
+      expect((await page.locator('.turn.user .text').textContent())!.length).toBeGreaterThan(2000);
+      expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+    });
+  });
+
+  test('the page says what the model is and how to get a better one', async () => {
+    await onPage(1280, async page => {
+      expect(await page.locator('.welcome').textContent()).toMatch(/no conversationalist/);
+      expect(await page.locator('code').textContent()).toContain('pull smollm2-135m');
+      expect(await page.locator('.models button[aria-pressed=true] .name').textContent()).toBe('kvasir-mini');
+    });
+  });
+});
