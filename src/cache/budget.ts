@@ -6,10 +6,10 @@ export class KvCacheFullError extends KvasirError {
   readonly needed: number;
   readonly free: number;
 
-  constructor(field: string, value: number, needed: number, free: number, limit: number) {
+  constructor(field: string, value: unknown, needed: number, free: number, limit: number) {
     super(
       'kv_cache_full',
-      `The KV cache needs ${needed} more bytes for ${field} ${value}, ${free} of ${limit} are free.`,
+      `The KV cache needs ${needed} more bytes for ${field} ${String(value)}, ${free} of ${limit} are free.`,
       {
         field,
         value,

@@ -1,4 +1,18 @@
+import { KvasirError } from '../errors.ts';
+import { measure, notePeak } from './account.ts';
+import { prepareAppend } from './append.ts';
 import type { KvCache } from './cache.ts';
+import { readColumn, writeColumn } from './column.ts';
+import { appendItemCount, commitAppend, rollback, undoAppend, writeAppendItems } from './commit.ts';
+import type { Content } from './content.ts';
+import { fork } from './fork.ts';
+import { prepareKeep } from './keep.ts';
+import { reserve } from './promise.ts';
+import { read } from './read.ts';
+import { Ref } from './ref-list.ts';
+import { shift } from './shift.ts';
+import { setState } from './state.ts';
+import { truncate } from './truncate.ts';
 import type {
   KeepItem,
   KeepOptions,
@@ -22,32 +36,75 @@ import type {
  * Rows prepared at once may be written and committed in several parts, and slots need not go in step (layer-major prefill).
  * No other verb may be called while prepared rows are neither committed nor rolled back.
  */
-export declare class CacheSequence {
+export class CacheSequence {
   readonly cache: KvCache;
   readonly owner: string;
   readonly options: SequenceOptions;
+  readonly #content: Content;
+  readonly #slots: number;
+  readonly #kvHeads: number;
+  #shifts = Int32Array.of(0);
+  #shiftsVersion = -1;
 
-  /** Position of the next row: one more than the last appended row's, over all slots. */
-  readonly position: number;
+  /** Made by KvCache.create and fork. */
+  constructor(cache: KvCache, options: SequenceOptions, content: Content) {
+    this.cache = cache;
+    this.owner = options.owner;
+    this.options = options;
+    this.#content = content;
+    this.#slots = cache.shape.slots;
+    this.#kvHeads = cache.shape.kvHeads;
+  }
+
+  /** Position of the next row: one more than the last appended row's; the greatest of all slots'. */
+  get position(): number {
+    let position = 0;
+    for (const next of this.#content.next) if (next > position) position = next;
+    return position;
+  }
+
   /** The same for one slot. */
-  nextPosition(slot: number): number;
+  nextPosition(slot: number): number {
+    this.#content.viewOf(slot, 0);
+    return this.#content.next[slot]!;
+  }
 
   /**
    * Promises room for `tokens` more rows in every slot (positions ascending): they will not meet `kv_cache_full`.
    * Replaces an earlier promise; 0 gives it back. Raises `kv_cache_full` (KvCacheFullError: needed, free) and changes nothing.
    */
-  reserve(tokens: number): void;
+  reserve(tokens: number): void {
+    if (!(Number.isInteger(tokens) && tokens >= 0 && tokens < 2 ** 31)) {
+      throw new KvasirError('invalid_request', `Cannot reserve ${tokens} tokens.`, {
+        field: 'tokens',
+        value: tokens,
+        allowed: 'a whole number below 2^31',
+      });
+    }
+    this.#content.checkAtRest('reserve');
+    reserve(this.#content, tokens);
+  }
 
   /**
    * Makes room for `rows` rows in the slots [fromSlot, toSlot): all or nothing, raises `kv_cache_full`.
    * @param positions i32[rows]; without it each slot counts on from nextPosition(slot)
    * Pages that span several slots need whole groups of slots. Allocates nothing where every last page has room.
    */
-  prepareAppend(rows: number, positions?: Int32Array, fromSlot?: number, toSlot?: number): void;
+  prepareAppend(rows: number, positions?: Int32Array, fromSlot = 0, toSlot = this.#slots): void {
+    prepareAppend(this.#content, rows, positions, fromSlot, toSlot);
+  }
+
   /** Rows prepared and not yet committed. */
-  pending(slot: number): number;
-  /** APPEND records that writeAppendItems will write; at most kvHeads * (ceil(rows / 64) + 1) where positions ascend. */
-  appendItemCount(slot: number, rows?: number): number;
+  pending(slot: number): number {
+    this.#content.viewOf(slot, 0);
+    return this.#content.pending[slot]!;
+  }
+
+  /** APPEND records that writeAppendItems will write; at most kvHeads * (ceil(rows / 64) + 1) where positions count on. */
+  appendItemCount(slot: number, rows?: number): number {
+    return appendItemCount(this.#content, slot, this.#checkRows(slot, rows));
+  }
+
   /**
    * Writes the APPEND records of the next `rows` prepared rows of a slot, for all its KV heads.
    * @param items address of the first record to write
@@ -64,54 +121,180 @@ export declare class CacheSequence {
     stride: number,
     turn: number,
     rows?: number,
-  ): number;
-  /** The next `rows` prepared rows (default all) have been written: advances the views of the slot. */
-  commitAppend(slot: number, rows?: number): void;
-  /** commitAppend of every slot that has prepared rows. */
-  commit(): void;
-  /** Drops prepared rows of all slots, written or not, as if they had never been prepared. */
-  rollback(): void;
-  /** Takes back the rows of each slot's last prepareAppend after their commit (probe rows); nothing else may have happened since. */
-  undoAppend(): void;
+  ): number {
+    return writeAppendItems(this.#content, slot, items, k, v, stride, turn, this.#checkRows(slot, rows));
+  }
 
-  /** A sequence with the same content; pages are shared until one side writes. */
-  fork(owner?: string): CacheSequence;
-  /** Removes the entries with position >= `position` from every view; the next row continues there. Cannot fail. */
-  truncate(position: number): void;
-  /** Keeps only the given entries of the named views (others stay whole). Changes nothing until apply(). */
-  prepareKeep(plan: readonly KeepItem[], options?: KeepOptions): PreparedKeep;
+  /** The next `rows` prepared rows (default all) have been written: advances the views of the slot. */
+  commitAppend(slot: number, rows?: number): void {
+    const count = this.#checkRows(slot, rows);
+    if (count > 0) commitAppend(this.#content, slot, count);
+  }
+
+  /** commitAppend of every slot that has prepared rows. */
+  commit(): void {
+    for (let slot = 0; slot < this.#slots; slot++) if (this.#content.pending[slot]! > 0) this.commitAppend(slot);
+  }
+
+  /** Drops prepared rows of all slots, written or not, as if they had never been prepared. */
+  rollback(): void {
+    if (this.#content.pendingSlots > 0) rollback(this.#content);
+  }
+
+  /** Takes back the rows of each slot's last prepareAppend after their commit (probe rows); nothing else may have happened since. */
+  undoAppend(): void {
+    this.#content.checkAtRest('undoAppend');
+    notePeak(this.#content);
+    undoAppend(this.#content);
+  }
+
+  /** A sequence with the same content and states; pages are shared until one side writes. Promises are not passed on. */
+  fork(owner = this.owner): CacheSequence {
+    this.#content.checkAtRest('fork');
+    const options = { ...this.options, owner };
+    return this.cache.adopt(options, fork(this.#content, owner));
+  }
+
+  /** Removes the entries with position >= `position` from every view; the next row continues there at the latest. Cannot fail. */
+  truncate(position: number): void {
+    this.#content.checkAtRest('truncate');
+    if (!(Number.isInteger(position) && position >= 0)) {
+      throw new KvasirError('invalid_request', `Cannot truncate at ${position}.`, {
+        field: 'position',
+        value: position,
+        allowed: 'a whole number',
+      });
+    }
+    truncate(this.#content, position);
+  }
+
+  /**
+   * Keeps only the given entries of the named views (others stay whole); changes nothing until apply(). Rows are moved
+   * together within a view's own pages, codes and parameters alike; pages shared with others, and joint pages whose views
+   * keep different rows, only get holes in their masks. Raises `invalid_request`, never `kv_cache_full`.
+   */
+  prepareKeep(plan: readonly KeepItem[], options?: KeepOptions): PreparedKeep {
+    this.#content.checkAtRest('keep');
+    return prepareKeep(this.#content, plan, options);
+  }
+
   /** prepareKeep of one view, applied. */
-  keep(slot: number, head: number, ranges: Ranges | Uint32Array): void;
+  keep(slot: number, head: number, ranges: Ranges | Uint32Array): void {
+    this.prepareKeep([{ slot, head, ranges }]).apply();
+  }
+
   /**
    * Moves the entries with position in [from, to) by `delta` positions, by reference: pages are not touched. Where the range
-   * reaches the end, the next position moves along. Every moved entry must land in 0 .. next position - 1 (else a later
-   * query would not see it): raises `invalid_request` and changes nothing.
+   * reaches the end, the next position moves along. Every entry must then lie in 0 .. next position - 1 (else a later query
+   * would not see it): raises `invalid_request` and changes nothing; so does `kv_cache_full`, where references are split.
    */
-  shift(delta: number, from: number, to: number): void;
+  shift(delta: number, from: number, to: number): void {
+    this.#content.checkAtRest('shift');
+    shift(this.#content, delta, from, to);
+  }
+
   /** Distinct shifts of all references, 0 first: the forward pass prepares one rotary table for each. Do not change it. */
-  shifts(): Int32Array;
-  /** Gives everything back. Later calls raise `disposed`. */
-  free(): void;
+  shifts(): Int32Array {
+    const c = this.#content;
+    // Appends bring no new shift.
+    if (this.#shiftsVersion !== c.edits) {
+      this.#shifts = distinctShifts(c);
+      this.#shiftsVersion = c.edits;
+    }
+    return this.#shifts;
+  }
+
+  /** Gives everything back; may be called again. Later calls of other verbs raise `disposed`. */
+  free(): void {
+    if (this.#content.freed) return;
+    this.rollback();
+    this.#content.free();
+    this.cache.forget(this);
+  }
 
   /** ATTEND_REFS, ATTEND_REF_COUNT and number of entries of a view; valid until the next verb that changes the sequence. */
-  refs(slot: number, head: number): number;
-  refCount(slot: number, head: number): number;
-  entries(slot: number, head: number): number;
+  refs(slot: number, head: number): number {
+    return this.#content.refsAt[slot * this.#kvHeads + head]!;
+  }
+
+  refCount(slot: number, head: number): number {
+    return this.#content.refs[slot * this.#kvHeads + head]!;
+  }
+
+  entries(slot: number, head: number): number {
+    return this.#content.entries[slot * this.#kvHeads + head]!;
+  }
+
   /** The three above in one object. */
-  view(slot: number, head: number): ViewInfo;
+  view(slot: number, head: number): ViewInfo {
+    const view = this.#content.viewOf(slot, head);
+    const c = this.#content;
+    return { refs: c.refsAt[view]!, refCount: c.refs[view]!, entries: c.entries[view]! };
+  }
 
   /** Positions of the entries, shift included: i32 [entries]. */
-  positions(slot: number, head: number): Int32Array;
+  positions(slot: number, head: number): Int32Array {
+    const view = this.#content.viewOf(slot, head);
+    const positions = new Int32Array(this.#content.entries[view]!);
+    this.#content.readPositions(view, positions);
+    return positions;
+  }
+
   /** Decoded rows in order of entries. Keys as stored: turned by their stored position, not by a shift. */
-  read(slot: number, head: number): ReadResult;
+  read(slot: number, head: number): ReadResult {
+    this.#content.checkAlive();
+    return read(this.#content, slot, head);
+  }
+
   /** Values of a named column: f32 [entries]; new rows start at 0. */
-  column(slot: number, head: number, name: string): Float32Array;
+  column(slot: number, head: number, name: string): Float32Array {
+    this.#content.checkAlive();
+    return readColumn(this.#content, this.#content.viewOf(slot, head), name);
+  }
+
   /** Sets a column; shared pages are copied first (may raise `kv_cache_full`, then nothing changed). */
-  setColumn(slot: number, head: number, name: string, values: Float32Array): void;
+  setColumn(slot: number, head: number, name: string, values: Float32Array): void {
+    this.#content.checkAtRest('setColumn');
+    writeColumn(this.#content, this.#content.viewOf(slot, head), name, values);
+  }
 
-  /** The state object of a method: structured-cloned by fork, counted in bytes when set. */
-  state<T>(name: string): T | undefined;
-  setState(name: string, value: unknown): void;
+  /** The state object of a method: structured-cloned by fork. */
+  state<T>(name: string): T | undefined {
+    return this.#content.states.get(name)?.value as T | undefined;
+  }
 
-  stats(): SequenceStats;
+  /** Sets a state object, counts its bytes (measured now, and again at each set and fork); undefined removes it. */
+  setState(name: string, value: unknown): void {
+    this.#content.checkAlive();
+    setState(this.#content, name, value);
+  }
+
+  stats(): SequenceStats {
+    const c = this.#content;
+    c.checkAlive();
+    const { held, unique } = measure(c);
+    c.peak = Math.max(c.peak, held);
+    return { position: this.position, held, unique, peak: c.peak, tokens: c.entries.slice() };
+  }
+
+  #checkRows(slot: number, rows: number | undefined): number {
+    const pending = this.#content.pending[slot];
+    if (rows === undefined && pending !== undefined) return pending;
+    if (pending !== undefined && Number.isInteger(rows) && rows! >= 0 && rows! <= pending) return rows!;
+    throw new KvasirError('invalid_request', `Slot ${slot} has ${pending ?? 'no'} prepared rows.`, {
+      field: 'rows',
+      value: rows,
+      allowed: `at most ${pending ?? 0}`,
+    });
+  }
+}
+
+const ref = new Ref();
+
+function distinctShifts(c: Content): Int32Array<ArrayBuffer> {
+  const shifts = new Set([0]);
+  for (let view = 0; view < c.refs.length; view++) {
+    for (let i = 0; i < c.refs[view]!; i++) shifts.add(ref.load(c.storage.memory, c.ref(view, i)).shift);
+  }
+  return Int32Array.from(shifts);
 }

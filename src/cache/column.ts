@@ -1,0 +1,115 @@
+import { COPY_BYTES, KIND_COPY, PAGE_TOKENS } from '../../kernels/abi.ts';
+import { KvasirError } from '../errors.ts';
+import { copyColumns, redirect, writePageCopies } from './append.ts';
+import { hasRow } from './bits.ts';
+import type { Content } from './content.ts';
+import { Ref } from './ref-list.ts';
+import type { Group } from './spans.ts';
+
+const ref = new Ref();
+
+/** Values of a column, one a live row. A page whose layout lacks it gives 0. */
+export function readColumn(c: Content, view: number, name: string): Float32Array {
+  checkColumn(c, view, name);
+  const values = new Float32Array(c.entries[view]!);
+  eachRow(c, view, name, (at, entry) => {
+    values[entry] = c.storage.memory.f32[at]!;
+  });
+  return values;
+}
+
+/** See CacheSequence.setColumn. */
+export function writeColumn(c: Content, view: number, name: string, values: Float32Array): void {
+  checkColumn(c, view, name);
+  if (values.length !== c.entries[view]) {
+    throw new KvasirError('invalid_request', `Column ${name} needs one value an entry.`, {
+      field: 'values',
+      value: values.length,
+      allowed: `${c.entries[view]} values`,
+    });
+  }
+  makePrivate(c, view);
+  const { f32 } = c.storage.memory;
+  eachRow(c, view, name, (at, entry) => {
+    f32[at] = values[entry]!;
+  });
+}
+
+/** Calls with the f32 index of each live row's value, and the entry's number. */
+function eachRow(c: Content, view: number, name: string, use: (at: number, entry: number) => void): void {
+  const { memory, layouts } = c.storage;
+  let entry = 0;
+  for (let i = 0; i < c.refs[view]!; i++) {
+    ref.load(memory, c.ref(view, i));
+    const offset = layouts.get(ref.layout).columns.get(name);
+    for (let row = ref.first; row < ref.end; row++) {
+      if (!hasRow(ref.lo, ref.hi, row)) continue;
+      if (offset !== undefined) use(((ref.cell + offset) >>> 2) + row, entry);
+      entry++;
+    }
+  }
+}
+
+function checkColumn(c: Content, view: number, name: string): void {
+  const { columns } = c.spans.groups[c.spans.groupOfView[view]!]!.layout;
+  if (columns.has(name)) return;
+  throw new KvasirError('invalid_request', `The pages have no column ${name}.`, {
+    field: 'column',
+    value: name,
+    allowed: [...columns.keys()],
+  });
+}
+
+/** Copies the pages of a view that others refer to, for all views of its group; all of them or none. */
+function makePrivate(c: Content, view: number): void {
+  const { pages, blocks, memory, kernels } = c.storage;
+  const group = c.spans.groups[c.spans.groupOfView[view]!]!;
+  const copies = new Map<number, number>();
+  const shared = sharedPages(c, group, view);
+  if (shared.length === 0) return;
+  const bytes = shared.length * group.views.length * COPY_BYTES;
+  try {
+    for (const page of shared) {
+      blocks.retain(pages.positions[page]!);
+      copies.set(page, pages.create(group, pages.positions[page]!, c.account, false));
+    }
+    const items = memory.alloc(bytes);
+    let at = items;
+    for (const [from, to] of copies) at = writePageCopies(c, group, from, to, PAGE_TOKENS, at);
+    kernels.run(KIND_COPY, items, bytes / COPY_BYTES);
+    memory.free(items, bytes);
+  } catch (error) {
+    for (const copy of copies.values()) pages.destroy(copy);
+    throw error;
+  }
+  for (const [from, to] of copies) copyColumns(c, group, from, to);
+  for (const other of group.views) {
+    for (let i = 0; i < c.refs[other]!; i++) {
+      const copy = copies.get(c.pageAt(other, i));
+      if (copy !== undefined) redirect(c, other, i, copy);
+    }
+  }
+  c.version++;
+}
+
+/** Pages of the view that have references other than this group's. */
+function sharedPages(c: Content, group: Group, view: number): number[] {
+  const { pages } = c.storage;
+  const epoch = ++c.storage.epoch;
+  for (const other of group.views) {
+    for (let i = 0; i < c.refs[other]!; i++) {
+      const page = c.pageAt(other, i);
+      if (pages.stamp[page] !== epoch) {
+        pages.stamp[page] = epoch;
+        pages.seen[page] = 0;
+      }
+      pages.seen[page]!++;
+    }
+  }
+  const shared = new Set<number>();
+  for (let i = 0; i < c.refs[view]!; i++) {
+    const page = c.pageAt(view, i);
+    if (pages.seen[page]! < pages.refs[page]!) shared.add(page);
+  }
+  return [...shared];
+}
