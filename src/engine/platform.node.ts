@@ -1,8 +1,9 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
+import { MAX_ARENA_BYTES } from '../backend/cpu/arena.ts';
 import { denseProvider } from '../backend/cpu/dense/index.ts';
-import { createCpuKernels } from '../backend/cpu/kernels.node.ts';
-import { openModel } from '../model/open.ts';
+import { createKernels } from '../backend/cpu/kernels.ts';
+import { openModel } from '../model/open.node.ts';
 import type { Platform } from './platform.ts';
 
 export function nodePlatform(): Platform {
@@ -11,7 +12,7 @@ export function nodePlatform(): Platform {
     memoryBytes: totalmem(),
     openModel,
     denseProvider,
-    createKernels: createCpuKernels,
+    createKernels: ({ threads, limit }) => createKernels({ threads, limit: Math.min(limit, MAX_ARENA_BYTES) }),
     breathe: () => setImmediate(),
   };
 }
