@@ -103,6 +103,7 @@ export function tinyFolder(options: FolderOptions = {}): Map<string, Uint8Array>
     ...options.config,
   };
   const files: Record<string, unknown> = {
+    'model.safetensors': writeSafetensors(options.tensors?.(tensors) ?? tensors),
     'config.json': config,
     'generation_config.json': { eos_token_id: [258, 260] },
     'tokenizer.json': byteLevelTokenizer(),
@@ -113,8 +114,6 @@ export function tinyFolder(options: FolderOptions = {}): Map<string, Uint8Array>
     },
     ...options.files,
   };
-  const encoded = Object.entries(files)
-    .filter(([, content]) => content !== undefined)
-    .map(([name, content]): [string, Uint8Array] => [name, content instanceof Uint8Array ? content : encode(content)]);
-  return new Map([['model.safetensors', writeSafetensors(options.tensors?.(tensors) ?? tensors)], ...encoded]);
+  const present = Object.entries(files).filter(([, content]) => content !== undefined);
+  return new Map(present.map(([name, content]) => [name, content instanceof Uint8Array ? content : encode(content)]));
 }
