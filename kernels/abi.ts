@@ -92,10 +92,27 @@ export const ATTEND_TURN_COUNT = 44;
 export const ATTEND_WINDOW = 48;
 /** f32: factor on q.k */
 export const ATTEND_SCALE = 52;
-/** 0, or where partial results go: f32 [rows * group][headDim + 2] = (unnormalised out, max, sum). */
+/**
+ * 0, or where partial results go: f32 [rows * group][headDim + 2] = (unnormalised out, max, sum). The max is in units
+ * of log2: the greatest score times log2(e); out and sum are relative to 2^max. Nothing seen: (0, -infinity, 0).
+ */
 export const ATTEND_PARTIAL = 56;
 /** Address of the layout table. */
 export const ATTEND_LAYOUTS = 60;
+/**
+ * Only for layouts with KEYS_UNROTATED: rotary tables of stored positions, split as p = KEY_TURN_STEP * a + b:
+ * COARSE f32 [.][rotary] at angle KEY_TURN_STEP * a * frequency, FINE f32 [KEY_TURN_STEP][rotary] at b * frequency
+ * (cosines, then sines; the magnitude factor is in FINE only). Stored positions must be >= 0.
+ */
+export const ATTEND_KEY_COARSE = 64;
+export const ATTEND_KEY_FINE = 68;
+export const KEY_TURN_STEP = 256;
+
+/** What a kernel accepts: head sizes are multiples of 8 up to 256, groups 1..16. */
+export const MAX_HEAD_DIM = 256;
+export const MAX_GROUP = 16;
+/** Work space of one thread, 64-byte aligned. */
+export const SCRATCH_BYTES = 458752;
 
 /** MERGE: joins `parts` partial results of the same rows, in order, into result rows. */
 export const MERGE_BYTES = 48;
@@ -109,7 +126,7 @@ export const MERGE_HEAD_DIM = 20;
 export const MERGE_OUT = 24;
 export const MERGE_OUT_STRIDE = 28;
 
-/** APPEND: writes rows into one cell. */
+/** APPEND: writes rows into one cell; their bias column becomes 0. */
 export const APPEND_BYTES = 48;
 /** Addresses of the first row of this head; rows APPEND_STRIDE floats apart. Keys come before RoPE. */
 export const APPEND_K = 0;
@@ -144,13 +161,26 @@ export const READ_K = 16;
 export const READ_V = 20;
 export const READ_LAYOUTS = 24;
 
-/** JOB: a list of records that the threads of a pool claim one by one. NEXT and DONE are atomics. */
-export const JOB_BYTES = 32;
+/**
+ * JOB: a list of records that the threads of a pool claim one by one. Words that several threads write lie on cache lines
+ * of their own. KIND, COUNT and ITEMS may be written only while OPEN is 0 and ACTIVE is 0; a helper adds itself to ACTIVE
+ * before it looks at OPEN.
+ */
+export const JOB_BYTES = 320;
 export const JOB_KIND = 0;
 export const JOB_COUNT = 4;
 export const JOB_ITEMS = 8;
-export const JOB_NEXT = 12;
-export const JOB_DONE = 16;
+/** Next item to claim (atomic). */
+export const JOB_NEXT = 64;
+/** Helpers inside the job (atomic). */
+export const JOB_ACTIVE = 128;
+/** Counts up with each job; idle helpers sleep on it. -1 asks them to leave. */
+export const JOB_GENERATION = 192;
+export const JOB_OPEN = 256;
+/** 1 once a helper failed. */
+export const JOB_FAILED = 260;
+/** Helpers that are asleep and need a wake (atomic). */
+export const JOB_ASLEEP = 264;
 
 export const KIND_ATTEND = 1;
 export const KIND_MERGE = 2;

@@ -1,0 +1,37 @@
+/** Four halves in the high 16 bits of each lane, as f32. Infinities and NaNs are never stored, so exponent 31 is an ordinary one. */
+function widen(high: v128): v128 {
+  // The arithmetic shift copies the sign into the exponent's top bits; clear those, keep the sign.
+  const bits = v128.and(i32x4.shr_s(high, 3), i32x4.splat(0x8fffffff));
+  return f32x4.mul(bits, i32x4.splat(0x77800000)); // 2^112 moves the exponent bias from 15 to 127, subnormals too
+}
+
+/** Decodes `count` halves (a multiple of 8) to f32. */
+export function decodeHalves(from: usize, to: usize, count: i32): void {
+  const end = from + (count << 1);
+  const zero = i32x4.splat(0);
+  for (; from < end; from += 16, to += 32) {
+    const x = v128.load(from);
+    v128.store(to, widen(v128.shuffle<i16>(zero, x, 0, 8, 1, 9, 2, 10, 3, 11)));
+    v128.store(to, widen(v128.shuffle<i16>(zero, x, 4, 12, 5, 13, 6, 14, 7, 15)), 16);
+  }
+}
+
+export function decodeHalf(half: i32): f32 {
+  const bits = ((half & 0x7fff) << 13) | ((half & 0x8000) << 16);
+  return reinterpret<f32>(bits) * reinterpret<f32>(0x77800000);
+}
+
+/** Nearest half, ties to even; beyond +-65504 it saturates, NaN becomes 0. */
+export function encodeHalf(x: f32): i32 {
+  const bits = reinterpret<u32>(x);
+  const sign = (bits >> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return 0;
+  if (magnitude >= 0x477ff000) return sign | 0x7bff;
+  if (magnitude < 0x38800000) {
+    // Subnormal: adding 0.5 leaves the value in units of 2^-24 in the low mantissa bits, rounded by the addition.
+    return sign | (reinterpret<u32>(reinterpret<f32>(magnitude) + 0.5) - 0x3f000000);
+  }
+  // Rebias the exponent; half of the last kept bit, less one where that bit is even, rounds ties to even.
+  return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13);
+}

@@ -1,0 +1,3 @@
+import { help, run, work } from './job.ts';
+
+export { help, run, work };

@@ -1,0 +1,32 @@
+import { MAX_HEAD_DIM, PAGE_TOKENS } from './abi.ts';
+
+/**
+ * Work space of one thread. A query vector is one (row, head of the group); a block of up to BLOCK of them walks the
+ * pages together. Every matrix with one row per query vector has the same fixed stride ROW, which is 17 cache lines so
+ * that rows of a block do not fall on the same cache sets.
+ */
+export const BLOCK: i32 = 64;
+export const ROW: usize = 1088;
+const MATRIX: usize = 69632;
+
+/** f32 [BLOCK][headDim]: queries, turned and scaled. */
+export const Q: usize = 0;
+/** i16 [BLOCK][headDim]: the same for int8 keys, in units of Q_UNIT. */
+export const Q16: usize = MATRIX;
+/** f32, i32 or i16 [BLOCK][64]: scores, then weights. */
+export const S: usize = 2 * MATRIX;
+/** f32 [BLOCK][headDim]: results before the division by SUM. */
+export const O: usize = 3 * MATRIX;
+/** f32 planes of one page, decoded. */
+export const PLANE_K: usize = 4 * MATRIX;
+export const PLANE_V: usize = PLANE_K + MAX_HEAD_DIM * PAGE_TOKENS * 4;
+const STATS: usize = PLANE_V + MAX_HEAD_DIM * PAGE_TOKENS * 4;
+/** f32 [BLOCK] each. */
+export const MAX: usize = STATS;
+export const SUM: usize = STATS + 256;
+export const Q_UNIT: usize = STATS + 512;
+export const P_UNIT: usize = STATS + 768;
+/** u64 [BLOCK]: which of the page's rows a query row sees; one entry per row of the block. */
+export const SEEN: usize = STATS + 1024;
+/** f32 [MAX_HEAD_DIM]: one row. */
+export const LINE: usize = STATS + 1536;

@@ -1,0 +1,43 @@
+import {
+  APPEND_BYTES,
+  APPEND_ROWS,
+  ATTEND_BYTES,
+  ATTEND_GROUP,
+  ATTEND_HEAD_DIM,
+  ATTEND_REF_COUNT,
+  ATTEND_ROWS,
+  COPY_BYTES,
+  COPY_COUNT,
+  KIND_APPEND,
+  KIND_ATTEND,
+  KIND_COPY,
+  KIND_MERGE,
+  MERGE_BYTES,
+  MERGE_GROUP,
+  MERGE_PARTS,
+  MERGE_ROWS,
+  PAGE_TOKENS,
+} from '../../../kernels/abi.ts';
+
+/** Microseconds that a list of records takes on one thread, roughly; stops counting once it passes `enough`. */
+export function estimate(i32: Int32Array, kind: number, items: number, count: number, enough: number): number {
+  let total = 0;
+  for (let i = 0; i < count && total < enough; i++) total += one(i32, kind, items / 4, i);
+  return total;
+}
+
+function one(i32: Int32Array, kind: number, items: number, i: number): number {
+  if (kind === KIND_ATTEND) {
+    const at = items + (i * ATTEND_BYTES) / 4;
+    const queries = i32[at + ATTEND_ROWS / 4]! * i32[at + ATTEND_GROUP / 4]!;
+    const products = queries * i32[at + ATTEND_REF_COUNT / 4]! * PAGE_TOKENS * 2 * i32[at + ATTEND_HEAD_DIM / 4]!;
+    return products / 10_000;
+  }
+  if (kind === KIND_APPEND) return i32[items + (i * APPEND_BYTES + APPEND_ROWS) / 4]! * 0.4;
+  if (kind === KIND_COPY) return i32[items + (i * COPY_BYTES + COPY_COUNT) / 4]! * 0.2;
+  if (kind === KIND_MERGE) {
+    const at = items + (i * MERGE_BYTES) / 4;
+    return i32[at + MERGE_ROWS / 4]! * i32[at + MERGE_GROUP / 4]! * i32[at + MERGE_PARTS / 4]! * 0.1;
+  }
+  return 10;
+}
