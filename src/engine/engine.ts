@@ -144,8 +144,7 @@ export class Engine implements EngineApi {
     const room = model.info.context - prompt.length;
     if (prompt.length === 0)
       throw new KvasirError('invalid_request', 'the prompt has no tokens', {
-        field: 'text',
-        value: '',
+        field: (['messages', 'text', 'tokens'] as const).find(field => options[field] !== undefined)!,
         allowed: 'at least one token',
       });
     if (room < 1 || (options.maxTokens ?? 1) > room)
