@@ -91,7 +91,7 @@ function byteLevelJson(vocabulary: Vocabulary, merges: readonly string[], pre: P
   }));
   return {
     version: '1.0',
-    added_tokens: addedTokens(vocabulary, text => text),
+    added_tokens: addedTokens(vocabulary, false),
     normalizer: pre.normalizer && { type: pre.normalizer },
     pre_tokenizer: {
       type: 'Sequence',
@@ -124,7 +124,8 @@ function sentencePieceJson(
   const spaces = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
   return {
     version: '1.0',
-    added_tokens: addedTokens(vocabulary, text => text.replaceAll('▁', ' ')),
+    // Looked for in escaped text, as SentencePiece does; a prefix would be put in front of the tokens themselves too.
+    added_tokens: addedTokens(vocabulary, !spacePrefix),
     normalizer: spacePrefix ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, spaces] } : spaces,
     pre_tokenizer: null,
     post_processor: null,
@@ -149,14 +150,13 @@ function sentencePieceJson(
   };
 }
 
-function addedTokens({ tokens, types }: Vocabulary, textOf: (token: string) => string): object[] {
+function addedTokens({ tokens, types }: Vocabulary, normalized: boolean): object[] {
   const added: object[] = [];
-  tokens.forEach((token, id) => {
+  tokens.forEach((content, id) => {
     const special = types[id] === TOKEN_TYPES.control || types[id] === TOKEN_TYPES.unknown;
-    if (!special && types[id] !== TOKEN_TYPES.userDefined) return;
-    const content = special ? token : textOf(token);
-    if (content === '') return;
-    added.push({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special });
+    if (content === '' || (!special && types[id] !== TOKEN_TYPES.userDefined)) return;
+    const matching = { single_word: false, lstrip: false, rstrip: false, normalized: normalized && !special };
+    added.push({ id, content, ...matching, special });
   });
   return added;
 }
