@@ -89,8 +89,10 @@ export function writeTurns(scene: Scene, positions: readonly number[], shifts: r
       positions.map(position => position - shift),
       scene.frequencies,
     );
+    // An allocation may replace the memory's views: take the address first.
+    const address = scene.floats(table);
     scene.kernels.memory.i32[(turns + i * TURN_BYTES) / 4] = shift;
-    scene.kernels.memory.u32[(turns + i * TURN_BYTES) / 4 + 1] = scene.floats(table);
+    scene.kernels.memory.u32[(turns + i * TURN_BYTES) / 4 + 1] = address;
   });
   return turns;
 }
@@ -113,11 +115,10 @@ export interface Attend {
 
 /** Writes one ATTEND record at `at`. */
 export function writeAttend(scene: Scene, at: number, attend: Attend): void {
-  const { memory } = scene.kernels;
   const { queries } = attend;
   const stride = queries.group * scene.headDim;
   const set = (field: number, value: number) => {
-    memory.i32[(at + field) / 4] = value;
+    scene.kernels.memory.i32[(at + field) / 4] = value;
   };
   set(ATTEND_REFS, attend.refs);
   set(ATTEND_REF_COUNT, attend.refCount);
@@ -132,7 +133,7 @@ export function writeAttend(scene: Scene, at: number, attend: Attend): void {
   set(ATTEND_TURNS, attend.turns);
   set(ATTEND_TURN_COUNT, attend.turnCount);
   set(ATTEND_WINDOW, queries.window);
-  memory.f32[(at + ATTEND_SCALE) / 4] = queries.scale;
+  scene.kernels.memory.f32[(at + ATTEND_SCALE) / 4] = queries.scale;
   set(ATTEND_PARTIAL, attend.partial ?? 0);
   set(ATTEND_LAYOUTS, scene.layouts);
   if (scene.specs.some(spec => spec.unrotated)) {
@@ -197,4 +198,10 @@ export function reference(scene: Scene, refs: readonly Ref[], queries: Queries):
     }
   });
   return out;
+}
+
+/** Whether two results agree in every bit. */
+export function sameBits(a: Float32Array, b: Float32Array): boolean {
+  const bytes = (x: Float32Array) => Buffer.from(x.buffer, x.byteOffset, x.byteLength);
+  return bytes(a).equals(bytes(b));
 }

@@ -150,10 +150,9 @@ export class Scene {
     k: Float32Array,
     v: Float32Array,
   ): void {
-    const { i32 } = this.kernels.memory;
     const at = this.alloc(APPEND_BYTES);
     const set = (field: number, value: number) => {
-      i32[(at + field) / 4] = value;
+      this.kernels.memory.i32[(at + field) / 4] = value;
     };
     set(APPEND_K, this.floats(k));
     set(APPEND_V, this.floats(v));
