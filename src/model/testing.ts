@@ -11,8 +11,6 @@ export interface MemoryTensor {
   readonly values: Float32Array;
 }
 
-let models = 0;
-
 /** A model file over tensors held in memory, by canonical name; values are encoded to their tensor's type. */
 export function memoryModel(config: ModelConfig, tensors: Readonly<Record<string, MemoryTensor>>): ModelFile {
   const infos = new Map<string, TensorInfo>();
@@ -26,7 +24,7 @@ export function memoryModel(config: ModelConfig, tensors: Readonly<Record<string
     config,
     tokenizer: { json: {}, chatTemplate: null, bosToken: null, eosToken: null, addBos: false, endTokens: [] },
     tensors: infos,
-    fingerprint: `memory-${process.pid}-${models++}`,
+    fingerprint: `memory-${crypto.randomUUID()}`,
     source: 'memory',
     async read(name, from = 0, to) {
       const { type, columns, rows } = infos.get(name)!;

@@ -12,16 +12,18 @@ import { readVectors, streamEmbedding, streamProduct } from './stream.ts';
 
 type Runtime = typeof import('onnxruntime-web');
 
-/** Where a page finds ONNX Runtime's .wasm file; set before the first load. In Node the package's own is used. */
+/**
+ * Absolute URLs of onnxruntime-web's dist/ort-wasm-simd-threaded.*. The runtime's threads begin by loading its own module,
+ * which therefore cannot lie in a bundle.
+ */
 export interface WasmFiles {
-  /** URL of ort-wasm-simd-threaded.wasm. */
   readonly wasm: string;
-  /** URL of ort-wasm-simd-threaded.mjs, where it is not bundled. */
-  readonly mjs?: string;
+  readonly mjs: string;
 }
 
 let files: WasmFiles | null = null;
 
+/** Where a page's server offers the runtime; to be set before the first load. Node takes the package's own files. */
 export function setWasmFiles(urls: WasmFiles): void {
   files = urls;
 }
@@ -29,8 +31,9 @@ export function setWasmFiles(urls: WasmFiles): void {
 /** ONNX Runtime as WASM. Its n-bit products are 80 times slower than float32 ones, so both modes hold float32 weights. */
 export async function wasmProvider(): Promise<DenseProvider> {
   const node = typeof process !== 'undefined' && Boolean(process.versions?.node);
-  // The package's main entry is its build for Node; in a page it would bring the GPU providers too.
-  const runtime: Runtime = node ? await import('onnxruntime-web') : await import('onnxruntime-web/wasm');
+  // The package's main entry is its build for Node. A bundler must not follow it: in a page it brings the GPU providers.
+  const forNode = 'onnxruntime-web';
+  const runtime: Runtime = node ? await import(/* @vite-ignore */ forNode) : await import('onnxruntime-web/wasm');
   return { name: 'onnxruntime-web', load: (file, _memory, options) => load(runtime, file, options) };
 }
 
