@@ -74,15 +74,23 @@ class Chat {
     if (interactive) stdout.write(`${this.#loaded.info.name}. ${HELP}.\n`);
     // Ctrl-C reaches the terminal as a key (readline) and a pipe as a signal; it stops the answer, else the chat.
     const interrupt = () => (this.#answer ? this.#answer.abort() : lines.close());
+    let closed = false;
+    lines.on('close', () => {
+      closed = true;
+    });
+    const ask = () => {
+      // Standard input may have ended while an answer was written.
+      if (!closed) lines.prompt();
+    };
     lines.on('SIGINT', interrupt);
     this.#loaded.signal.addEventListener('abort', interrupt);
     try {
-      lines.prompt();
+      ask();
       for await (const line of lines) {
         if (line.trim() === '/exit') break;
         if (line.trim() !== '') await this.#take(line.trim());
         if (this.#loaded.signal.aborted) break;
-        lines.prompt();
+        ask();
       }
     } finally {
       lines.close();
