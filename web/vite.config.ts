@@ -1,18 +1,29 @@
 import { fileURLToPath } from 'node:url';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
-import { defineConfig } from 'vite';
+import { defineConfig, type Plugin } from 'vite';
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const server = 'http://127.0.0.1:8080';
+
+/** Files for Node alone are only ever imported behind a check for Node: a page gets empty ones, in workers too. */
+const withoutNode = (): Plugin => ({
+  name: 'without-node',
+  enforce: 'pre',
+  load: id => (/\.node\.ts$/.test(id) ? 'export {};' : null),
+});
 
 /** Two pages: the one that the server shows, and the one whose engine runs in the browser. Paths are relative, so any mount works. */
 export default defineConfig({
   root: here('.'),
   base: './',
   // The packages of the in-browser engine expect these names to be resolved for a browser.
-  resolve: { conditions: ['browser', 'module', 'import', 'default'] },
-  plugins: [svelte()],
-  worker: { format: 'es' },
+  resolve: {
+    conditions: ['browser', 'module', 'import', 'default'],
+    // The build that fetches its 14 MB of WASM from where it is told (/ort), instead of one that carries them along.
+    alias: { 'onnxruntime-web/wasm': here('../node_modules/onnxruntime-web/dist/ort.wasm.min.mjs') },
+  },
+  plugins: [withoutNode(), svelte()],
+  worker: { format: 'es', plugins: () => [withoutNode()] },
   build: {
     outDir: here('../build/web'),
     emptyOutDir: true,
