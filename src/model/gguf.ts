@@ -71,13 +71,17 @@ export async function openGguf(source: ByteSource): Promise<ModelFile> {
   for (const [name, { type, rows, columns, byteLength }] of stored) {
     tensors.set(name, { name, type, rows, columns, byteLength });
   }
-  let tokenizer: TokenizerSpec | undefined;
+  let converted: WeakRef<TokenizerSpec> | undefined;
   return {
     config,
-    // Converted when first asked for: merges of a large vocabulary take a while, inspecting a file does not need them.
+    // Converted when asked for, and let go of when nobody holds it: the merges of a large vocabulary take a while to
+    // make and much room to keep, and inspecting a file needs none of them.
     get tokenizer() {
-      tokenizer ??= tokenizerOf();
-      return tokenizer;
+      const known = converted?.deref();
+      if (known !== undefined) return known;
+      const made = tokenizerOf();
+      converted = new WeakRef(made);
+      return made;
     },
     tensors,
     fingerprint: fingerprint.toString(),

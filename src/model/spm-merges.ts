@@ -5,8 +5,8 @@
  *
  * @param pieces ordinary pieces only (no control, byte or user-defined tokens), in the order of their ids
  */
-export function mergesFromScores(pieces: readonly { text: string; id: number; score: number }[]): [string, string][] {
-  const ids = new Map(pieces.map(({ text, id }) => [text, id]));
+export function mergesFromScores(pieces: readonly Piece[]): [string, string][] {
+  const byText = new Map(pieces.map(piece => [piece.text, piece]));
   const merges: [string, string][] = [];
   let run: Split[] = [];
   let runScore = Number.NaN;
@@ -19,10 +19,16 @@ export function mergesFromScores(pieces: readonly { text: string; id: number; sc
   for (const { text, score } of [...pieces].sort((a, b) => b.score - a.score)) {
     if (score !== runScore) flush();
     runScore = score;
-    run.push(...splitsOf(text, ids));
+    for (const split of splitsOf(text, byText)) run.push(split);
   }
   flush();
   return merges;
+}
+
+interface Piece {
+  readonly text: string;
+  readonly id: number;
+  readonly score: number;
 }
 
 interface Split {
@@ -30,20 +36,22 @@ interface Split {
   /** Lengths in code points. */
   left: number;
   right: number;
+  /** Ids of the parts. */
+  ids: [number, number];
 }
 
-function splitsOf(text: string, ids: ReadonlyMap<string, number>): Split[] {
+function splitsOf(text: string, byText: ReadonlyMap<string, Piece>): Split[] {
   const splits: Split[] = [];
   let left = 0;
   for (let at = 0; at < text.length; ) {
     at += text.codePointAt(at)! > 0xffff ? 2 : 1;
     left++;
     if (at >= text.length) break;
-    const head = text.slice(0, at);
-    if (!ids.has(head)) continue;
-    const tail = text.slice(at);
-    if (ids.has(tail)) splits.push({ pair: [head, tail], left, right: 0 });
+    const head = byText.get(text.slice(0, at));
+    const tail = head && byText.get(text.slice(at));
+    // The vocabulary's own strings: half a million pairs of copies would take more room than it does.
+    if (tail) splits.push({ pair: [head.text, tail.text], left, right: 0, ids: [head.id, tail.id] });
   }
   for (const split of splits) split.right = left - split.left;
-  return splits.sort((a, b) => ids.get(a.pair[0])! - ids.get(b.pair[0])! || ids.get(a.pair[1])! - ids.get(b.pair[1])!);
+  return splits.length < 2 ? splits : splits.sort((a, b) => a.ids[0] - b.ids[0] || a.ids[1] - b.ids[1]);
 }
