@@ -40,7 +40,7 @@ for (const { name, width, height } of SIZES) {
     await answered(page);
     await shoot('chat');
     await page.getByRole('button', { name: 'New chat' }).click();
-    await page.getByRole('button', { name: 'Find a pass key in 6,000 tokens' }).click();
+    await page.getByRole('button', { name: 'Find a pass key in 4,000 tokens' }).click();
     await answered(page);
     await shoot('passkey');
     if (width < 600) {

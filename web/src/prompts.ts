@@ -13,7 +13,7 @@ export const SUGGESTIONS: readonly Suggestion[] = [
   plain('Why is the sky blue?'),
   plain('Tell me a story about a fox.'),
   { title: 'Find a pass key in 1,000 tokens', make: random => passkey(1000, random) },
-  { title: 'Find a pass key in 6,000 tokens', make: random => passkey(6000, random) },
+  { title: 'Find a pass key in 4,000 tokens', make: random => passkey(4000, random) },
 ];
 
 /** What to ask next, after a prompt that leaves something to remember. */
@@ -25,12 +25,12 @@ const HEAD =
   'There is important information hidden inside a lot of irrelevant text. Find it and memorize it. I will quiz you about it.';
 const NOISE = ' The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.';
 /** Tokens of one round of noise in the bundled model's vocabulary. */
-const NOISE_TOKENS = 26;
+const NOISE_TOKENS = 24.1;
 
 /** A number hidden at a random place among about `tokens` tokens of noise. */
 export function passkey(tokens: number, random: () => number = Math.random): { text: string; note: string } {
   const key = String(10_000 + Math.floor(random() * 990_000));
-  const rounds = Math.max(1, Math.round((tokens - 80) / NOISE_TOKENS));
+  const rounds = Math.max(1, Math.round((tokens - 76) / NOISE_TOKENS));
   const before = Math.floor(random() * (rounds + 1));
   const needle = ` The pass key is ${key}. Remember it. ${key} is the pass key.`;
   const body = NOISE.repeat(before) + needle + (before === 0 ? '\n\n' : '') + NOISE.repeat(rounds - before);
