@@ -90,6 +90,7 @@ function makePrivate(c: Content, view: number): void {
     }
   }
   c.version++;
+  c.ready = 0;
 }
 
 /** Pages of the view that have references other than this group's. */

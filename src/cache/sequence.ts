@@ -277,6 +277,11 @@ export class CacheSequence {
     return { position: this.position, held, unique, peak: c.peak, tokens: c.entries.slice() };
   }
 
+  /** The storage itself, for tests and reports. */
+  get content(): Content {
+    return this.#content;
+  }
+
   #checkRows(slot: number, rows: number | undefined): number {
     const pending = this.#content.pending[slot];
     if (rows === undefined && pending !== undefined) return pending;

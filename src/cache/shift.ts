@@ -2,6 +2,7 @@ import { KvasirError } from '../errors.ts';
 import { hasRow, rangeHi, rangeLo } from './bits.ts';
 import type { Content, Growth } from './content.ts';
 import { MAX_POSITION } from './positions.ts';
+import { renewPromise } from './promise.ts';
 import { Ref, RefList } from './ref-list.ts';
 
 const ref = new Ref();
@@ -32,6 +33,7 @@ export function shift(c: Content, delta: number, from: number, to: number): void
   for (const { view, list } of lists) c.replace(view, list);
   for (let slot = 0; slot < c.next.length; slot++) if (isEnd(c, slot, from, to)) c.next[slot]! += delta;
   c.changed();
+  renewPromise(c);
 }
 
 /** Does the range take the end of the slot's sequence along? */

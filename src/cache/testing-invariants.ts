@@ -1,0 +1,102 @@
+import {
+  PAGE_TOKENS,
+  POSITIONS_BYTES,
+  REF_BYTES,
+  REF_FLAG_CONTIGUOUS,
+  REF_FLAG_FULL_MASK,
+  REF_MASK_HI,
+  REF_MASK_LO,
+} from '../../kernels/abi.ts';
+import { measure } from './account.ts';
+import { blockBytes } from './arrays.ts';
+import { ALL, hasRow } from './bits.ts';
+import type { KvCache } from './cache.ts';
+import { Content } from './content.ts';
+import { LayoutTable } from './layout.ts';
+import { PAGE_ENTRY_BYTES } from './pages.ts';
+import { POSITIONS_HELD } from './positions.ts';
+import { Ref } from './ref-list.ts';
+import type { CacheSequence } from './sequence.ts';
+
+const BASE = LayoutTable.bytes + 128;
+
+/**
+ * Recounts everything that a cache keeps count of from the reference records alone. `sequences` are all that are alive and
+ * at rest. Throws on the first thing that does not hold; returns the bytes the cache should hold in memory.
+ */
+export function checkInvariants(cache: KvCache, sequences: readonly CacheSequence[]): number {
+  const { pages, blocks, layouts, memory, shape } = cache.storage;
+  const refs = new Map<number, number>();
+  let listBytes = 0;
+  let base = 0;
+  let unique = 0;
+  const ref = new Ref();
+  for (const { content: c } of sequences) {
+    base += Content.baseBytes(shape) + c.stateBytes;
+    for (let view = 0; view < c.refs.length; view++) {
+      listBytes += blockBytes(c.capacity[view]! * REF_BYTES);
+      equal(c.prepared[view], 0, 'prepared records at rest');
+      let entries = 0;
+      for (let i = 0; i < c.refs[view]!; i++) {
+        ref.load(memory, c.ref(view, i));
+        const block = pages.positions[ref.page]!;
+        refs.set(ref.page, (refs.get(ref.page) ?? 0) + 1);
+        entries += ref.live;
+        equal(ref.cell, pages.address[ref.page]! + c.spans.cellOffset[view]!, 'cell address');
+        equal(ref.positions, blocks.address[block], 'positions address');
+        equal(ref.layout, pages.layout[ref.page], 'layout');
+        check(ref.end > ref.first && ref.end <= PAGE_TOKENS, 'range of rows');
+        check(hasRow(ref.lo, ref.hi, ref.first) && hasRow(ref.lo, ref.hi, ref.end - 1), 'first and last row live');
+        const at = c.ref(view, i) >>> 2;
+        const full = memory.u32[at + REF_MASK_LO / 4] === ALL && memory.u32[at + REF_MASK_HI / 4] === ALL;
+        equal((ref.flags & REF_FLAG_FULL_MASK) !== 0, full, 'full-mask flag');
+        const run = Array.from({ length: ref.end }, (_, row) => blocks.at(block, row) === blocks.base(block) + row);
+        // The flag may be missing where it would be right, never set where it would be wrong.
+        check((ref.flags & REF_FLAG_CONTIGUOUS) === 0 || !run.includes(false), 'contiguous flag');
+      }
+      equal(c.entries[view], entries, 'entries of a view');
+    }
+    const reach = measure(c);
+    check(reach.unique <= reach.held, 'unique <= held of a sequence');
+    unique += reach.unique;
+  }
+  equal(pages.count, refs.size, 'pages in use');
+  const blockRefs = new Map<number, number>();
+  let pageBytes = 0;
+  for (const [page, count] of refs) {
+    equal(pages.refs[page], count, `references of page ${page}`);
+    equal(pages.bytes[page]! % layouts.get(pages.layout[page]!).cellBytes, 0, 'page bytes');
+    pageBytes += pages.bytes[page]!;
+    const block = pages.positions[page]!;
+    blockRefs.set(block, (blockRefs.get(block) ?? 0) + 1);
+  }
+  equal(pages.held, pageBytes, 'page bytes');
+  equal(blocks.count, blockRefs.size, 'position blocks in use');
+  for (const [block, count] of blockRefs) equal(blocks.refs[block], count, 'references of a position block');
+
+  const stats = cache.stats();
+  const inSlots = pageBytes + refs.size * PAGE_ENTRY_BYTES + listBytes;
+  equal(sum(stats.bySlot), inSlots, 'sum by slot');
+  equal(stats.held, inSlots + blocks.count * POSITIONS_HELD + base + BASE, 'held');
+  equal(sum(Object.values(stats.byOwner)), stats.held, 'sum by owner');
+  check(unique + BASE <= stats.held, 'sum of unique <= held');
+  check(stats.peak >= stats.held, 'peak');
+  check(cache.budget.held + cache.budget.reserved <= cache.budget.limit, 'limit');
+  equal(stats.reserved, sum(sequences.map(s => s.content.account.promised)), 'reserved');
+  equal(stats.sequences, sequences.length, 'sequences');
+  return pageBytes + listBytes + blocks.count * blockBytes(POSITIONS_BYTES) + blockBytes(LayoutTable.bytes) + 128;
+}
+
+function sum(values: Iterable<number>): number {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
+}
+
+function check(holds: boolean, what: string): void {
+  if (!holds) throw new Error(`Invariant broken: ${what}`);
+}
+
+function equal(actual: unknown, expected: unknown, what: string): void {
+  if (actual !== expected) throw new Error(`Invariant broken: ${what} is ${actual}, not ${expected}`);
+}
