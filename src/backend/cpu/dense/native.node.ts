@@ -85,24 +85,26 @@ async function openRunner(
   onProgress: (fraction: number) => void,
 ): Promise<SegmentRunner> {
   const options = sessionOptions(threads);
+  // The head, mostly the greatest, comes first: its stored and its packed form lie side by side while it is made.
+  const order = [plan.head, ...plan.segments];
   const sessions: InferenceSession[] = [];
-  const segments = [...plan.segments, plan.head];
   try {
-    for (const segment of segments) {
+    for (const segment of order) {
       sessions.push(await runtime.InferenceSession.create(join(folder, graphFile(segment)), options));
-      onProgress(sessions.length / segments.length);
+      onProgress(sessions.length / order.length);
     }
   } catch (error) {
     for (const session of sessions) await session.release();
     throw KvasirError.from(error);
   }
+  const [head, ...segments] = sessions;
   // This runtime writes into the tensors it is given.
   const execute = (
     session: InferenceSession,
     feeds: InferenceSession.FeedsType,
     fetches: InferenceSession.FetchesType,
   ) => session.run(feeds, fetches);
-  return new SegmentRunner(runtime, file.config, sessions.slice(0, -1), sessions.at(-1)!, execute);
+  return new SegmentRunner(runtime, file.config, segments, head, execute);
 }
 
 /**
