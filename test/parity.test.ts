@@ -3,12 +3,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Kernels } from '../src/backend/types.ts';
 import type { CacheSequence } from '../src/cache/sequence.ts';
 import type { Work } from '../src/engine/forward.ts';
-import { LoadedModel } from '../src/engine/loaded-model.ts';
-import { nodePlatform } from '../src/engine/platform.node.ts';
+import type { LoadedModel } from '../src/engine/loaded-model.ts';
 import { argmax, logSumExp } from '../src/engine/sampler.ts';
 import { runForced } from '../src/engine/score.ts';
 import type { LoadOptions } from '../src/engine/types.ts';
 import { type GoldenPrompt, readGolden, testPath } from './golden.ts';
+import { openKernels, openLoaded } from './models.ts';
 
 /** Greatest difference of a logit from transformers' in float32. */
 const TOLERANCE = 2e-3;
@@ -36,26 +36,12 @@ const MODELS = [
   ...GGUF.map(name => ({ name: `gguf-${name}`, path: testPath(`models/gguf/${name}.gguf`) })),
 ];
 
-const platform = nodePlatform();
 let kernels: Kernels;
 beforeAll(async () => {
-  kernels = await platform.createKernels({ threads: 2, limit: 2 ** 30 });
+  kernels = await openKernels();
 });
 afterAll(() => kernels.dispose());
-
-async function open(path: string, options: Partial<LoadOptions> = {}): Promise<LoadedModel> {
-  return LoadedModel.open(
-    { name: 'test', path, mode: 'exact', ...options },
-    {
-      platform,
-      kernels,
-      engine: { threads: 2, memoryLimit: 2 ** 31, cacheLimit: 2 ** 29, maxRunning: 16, maxWaiting: 16, cacheDir: '' },
-      makeRoom: async () => {},
-      sessions: new Map(),
-      onProgress: undefined,
-    },
-  );
-}
+const open = (path: string, options: Partial<LoadOptions> = {}) => openLoaded(kernels, path, options);
 
 /** Checks one row of logits against the golden prompt; returns the greatest difference seen. */
 function difference(prompt: GoldenPrompt, position: number, logits: Float32Array): number {
