@@ -54,3 +54,17 @@ test.each(TENSOR_TYPES)('the fast mode keeps the weights: %s', async type => {
   }
   await model.dispose();
 });
+
+test('the fast mode takes inputs that fill no whole block', async () => {
+  const random = seededRandom(seed);
+  const config = tinyConfig('qwen2', { hidden: 40, heads: 1, kvHeads: 1, headDim: 20, intermediate: 72, vocab: 33 });
+  const file = memoryModel(config, randomTensors(config, random));
+  const reference = await DenseReference.open(file);
+  const memory = bumpMemory(8 << 20);
+  const model = await (await denseProvider('native')).load(file, memory, options('fast'));
+  for (const rows of [1, 3, 66]) {
+    const errors = await compareWithReference(model, reference, memory, rows, random);
+    expect(Math.max(...Object.values(errors)), `seed ${seed}: ${JSON.stringify(errors)}`).toBeLessThan(FAST);
+  }
+  await model.dispose();
+});
