@@ -15,7 +15,7 @@ describe.skipIf(MISSING_MODEL !== '')(`real clients and the bundled model${MISSI
   beforeAll(async () => {
     real = await startEndToEnd();
     openai = new OpenAI({ baseURL: `${real.server.url}/v1`, apiKey: 'unused', maxRetries: 0 });
-  });
+  }, 60_000);
   afterAll(() => real?.[Symbol.asyncDispose]());
 
   const idle = async () => {

@@ -16,9 +16,10 @@ const MODEL = fileURLToPath(new URL('../../models/kvasir-mini.gguf', import.meta
 /** Why these tests cannot run here; empty where they can. */
 export const MISSING_MODEL = existsSync(MODEL) ? '' : ' (skipped: models/kvasir-mini.gguf is missing)';
 
-export async function startEndToEnd(): Promise<EndToEnd> {
+/** @param paths more models, by path */
+export async function startEndToEnd(paths: readonly string[] = []): Promise<EndToEnd> {
   const engine = await createEngineThread({ threads: 2 });
-  const server = await serve({ engine, catalogue: nodeCatalogue(), port: 0, graceMs: 100 });
+  const server = await serve({ engine, catalogue: nodeCatalogue({ paths }), port: 0, graceMs: 100 });
   return {
     engine,
     server,

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type EndToEnd, MISSING_MODEL, startEndToEnd, until } from './e2e.ts';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const TINY = fileURLToPath(new URL('../../test/models/qwen3', import.meta.url));
 const missing = MISSING_MODEL || (existsSync(CHROMIUM) ? '' : ` (skipped: no Chromium at ${CHROMIUM})`);
 
 describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
@@ -13,17 +14,18 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
   let browser: Browser;
   beforeAll(async () => {
     await build({ configFile: fileURLToPath(new URL('../../web/vite.config.ts', import.meta.url)), logLevel: 'error' });
-    real = await startEndToEnd();
+    real = await startEndToEnd([TINY]);
     browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
-  });
+  }, 60_000);
   afterAll(async () => {
     await browser?.close();
     await real?.[Symbol.asyncDispose]();
   });
 
   /** Opens the page and runs `use`; anything on the console, any error and any foreign request fails the test. */
-  async function onPage(width: number, use: (page: Page) => Promise<void>, scheme: 'light' | 'dark' = 'light') {
-    const page = await browser.newPage({ viewport: { width, height: 760 }, colorScheme: scheme });
+  async function onPage(options: { width: number; dark?: boolean; path?: string }, use: (page: Page) => Promise<void>) {
+    const { width, dark = false, path = '/' } = options;
+    const page = await browser.newPage({ viewport: { width, height: 760 }, colorScheme: dark ? 'dark' : 'light' });
     const problems: string[] = [];
     page.on('console', message => problems.push(`${message.type()}: ${message.text()}`));
     page.on('pageerror', error => problems.push(error.message));
@@ -31,7 +33,7 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
       if (!request.url().startsWith(real.server.url)) problems.push(`request to ${request.url()}`);
     });
     try {
-      await page.goto(real.server.url);
+      await page.goto(real.server.url + path);
       await page.getByRole('button', { name: 'What is 12 + 30?' }).and(page.locator(':enabled')).waitFor();
       await use(page);
       expect(problems).toEqual([]);
@@ -51,27 +53,23 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
   const send = (page: Page) => page.getByRole('button', { name: 'Send' });
 
   test.each([320, 360, 768, 1280, 1920])('type, send, read, at %d px', async width => {
-    await onPage(
-      width,
-      async page => {
-        expect(await overflow(page)).toEqual({ by: 0, wide: [] });
-        await page.getByLabel('Message').fill('What is 12 + 30?');
-        await page.keyboard.press('Enter');
-        await page.locator('.turn.assistant', { hasText: '42' }).waitFor();
-        await send(page).waitFor();
-        expect(await meter(page, 'rate')).toMatch(/^\d/);
-        expect(await meter(page, 'first')).toMatch(/^\d.* m?s$/);
-        expect(Number(await meter(page, 'prompt'))).toBeGreaterThan(5);
-        expect(await meter(page, 'held')).toMatch(/ [KM]iB$/);
-        expect(await meter(page, 'peak')).toMatch(/ [KM]iB$/);
-        expect(await overflow(page)).toEqual({ by: 0, wide: [] });
-      },
-      width === 768 ? 'dark' : 'light',
-    );
+    await onPage({ width, dark: width === 768 }, async page => {
+      expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+      await page.getByLabel('Message').fill('What is 12 + 30?');
+      await page.keyboard.press('Enter');
+      await page.locator('.turn.assistant', { hasText: '42' }).waitFor();
+      await send(page).waitFor();
+      expect(await meter(page, 'rate')).toMatch(/^\d/);
+      expect(await meter(page, 'first')).toMatch(/^\d.* m?s$/);
+      expect(Number(await meter(page, 'prompt'))).toBeGreaterThan(5);
+      expect(await meter(page, 'held')).toMatch(/ [KM]iB$/);
+      expect(await meter(page, 'peak')).toMatch(/ [KM]iB$/);
+      expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+    });
   });
 
   test('text streams, Stop ends the work, New chat empties the page', async () => {
-    await onPage(1280, async page => {
+    await onPage({ width: 1280 }, async page => {
       await page.getByLabel('Maximum tokens').fill('4000');
       await page.getByLabel('Temperature').fill('2');
       await page.getByLabel('Message').fill('Tell me a story about a fox.');
@@ -91,7 +89,7 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
   });
 
   test('a conversation goes on over turns, by keyboard and suggestion', async () => {
-    await onPage(1280, async page => {
+    await onPage({ width: 1280 }, async page => {
       await page.getByRole('button', { name: 'My name is Otto and I live in Oslo.' }).click();
       await page.getByRole('button', { name: 'What is my name?' }).click();
       await page.locator('.turn.assistant', { hasText: 'Your name is Otto' }).waitFor();
@@ -106,7 +104,7 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
   });
 
   test('a hidden pass key is found, its long prompt is folded', async () => {
-    await onPage(360, async page => {
+    await onPage({ width: 360 }, async page => {
       await page.getByRole('button', { name: 'Find a pass key in 1,000 tokens' }).click();
       const note = await page.locator('.note', { hasText: 'The hidden pass key is' }).textContent();
       await page.locator('.turn.assistant', { hasText: /\d+/.exec(note!)![0] }).waitFor();
@@ -118,10 +116,37 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
   });
 
   test('the page says what the model is and how to get a better one', async () => {
-    await onPage(1280, async page => {
+    await onPage({ width: 1280 }, async page => {
       expect(await page.locator('.welcome').textContent()).toMatch(/no conversationalist/);
       expect(await page.locator('code').textContent()).toContain('pull smollm2-135m');
       expect(await page.locator('.models button[aria-pressed=true] .name').textContent()).toBe('kvasir-mini');
+    });
+  });
+
+  test('another model is one click away, and answers', async () => {
+    await onPage({ width: 1280 }, async page => {
+      await page.getByRole('button', { name: /^qwen3/ }).click();
+      await page.locator('.models button[aria-pressed=true]', { hasText: 'qwen3' }).waitFor();
+      await page.getByLabel('Maximum tokens').fill('8');
+      await page.getByLabel('Message').fill('hello');
+      await page.keyboard.press('Enter');
+      await page.locator('.turn.assistant').waitFor();
+      await send(page).waitFor();
+      expect(await page.locator('.error').count()).toBe(0);
+      expect(await page.locator('.where').textContent()).toMatch(/^qwen3/);
+    });
+  });
+
+  test('the engine in the browser itself answers, and sends nothing', async () => {
+    await onPage({ width: 1280, path: '/local.html' }, async page => {
+      const before = (await real.engine.stats()).totals.requests;
+      await page.getByLabel('Message').fill('What is 12 + 30?');
+      await page.keyboard.press('Enter');
+      await page.locator('.turn.assistant', { hasText: '42' }).waitFor();
+      await send(page).waitFor();
+      expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
+      expect(await meter(page, 'held')).toMatch(/ [KM]iB$/);
+      expect((await real.engine.stats()).totals.requests).toBe(before);
     });
   });
 });
