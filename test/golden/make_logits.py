@@ -2,12 +2,16 @@
 
 usage: python make_logits.py                                     every folder under ../models
        python make_logits.py --mini FOLDER --text FILE.txt       logits-kvasir-mini.safetensors, prompts from the text
+       python make_logits.py --mini FOLDER --text FILE.txt --gguf kvasir-mini.gguf
+                                                                 the same with the weights of the bundled file, dequantized:
+                                                                 logits-kvasir-mini-gguf.safetensors
 """
 
 import argparse
 
 import torch
 from references import float64_distance, pick_prompts, record, write
+from tiny_gguf import read_back
 from tiny_models import CONFIGS, MODELS
 from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
 
@@ -39,21 +43,27 @@ def text_prompts(tokenizer, text):
     return prompts
 
 
-def mini(folder, text_file):
+def mini(folder, text_file, gguf_file=None):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompts = text_prompts(tokenizer, open(text_file, encoding="utf-8").read())
-    tensors = record(load(folder), prompts, CONTINUED, top=20)
-    write("kvasir-mini", tensors, model="kvasir-mini, bf16 weights", text="held-out general text", transformers=__version__)
+    model, name, weights = load(folder), "kvasir-mini", "bf16 weights"
+    if gguf_file:
+        state = read_back(gguf_file, model.config.to_dict(), {k: v.shape for k, v in model.named_parameters()})
+        model.load_state_dict(state, strict=False)
+        name, weights = "kvasir-mini-gguf", "weights of the GGUF file"
+    tensors = record(model, prompts, CONTINUED, top=20)
+    write(name, tensors, model=f"kvasir-mini, {weights}", text="held-out general text", transformers=__version__)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mini")
     parser.add_argument("--text")
+    parser.add_argument("--gguf")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.mini:
-        mini(options.mini, options.text)
+        mini(options.mini, options.text, options.gguf)
     else:
         tiny()
 
