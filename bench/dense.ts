@@ -1,3 +1,4 @@
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { denseProvider } from '../src/backend/cpu/dense/index.ts';
@@ -17,12 +18,13 @@ if (path === undefined) {
 }
 const file = await openModel(path);
 const { config } = file;
+const cacheDir = mkdtempSync(join(tmpdir(), 'kvasir-bench-'));
 const memory = bumpMemory(512 << 20);
 const model = await (await denseProvider(provider as 'native' | 'wasm')).load(file, memory, {
   mode: mode as NumericMode,
   threads: Number(threads),
   deterministic: false,
-  cacheDir: join(tmpdir(), 'kvasir-bench'),
+  cacheDir,
 });
 
 const lines: string[][] = [];
@@ -31,8 +33,7 @@ for (const rows of [1, 2, 4, 8, 16, 64, 256, 512]) {
   const random = () => Math.random() - 0.5;
   const repeats = Math.max(4, Math.min(60, Math.round(400 / rows)));
   const segments = await times(repeats, async () => {
-    block.hidden.forEach((_, i) => (block.hidden[i] = random()));
-    block.attention.forEach((_, i) => (block.attention[i] = random()));
+    for (const data of [block.hidden, block.attention]) for (let i = 0; i < data.length; i++) data[i] = random();
     const started = performance.now();
     for (let layer = 0; layer <= config.layers; layer++) await model.segment(layer, block);
     return performance.now() - started;
@@ -55,6 +56,7 @@ for (const rows of [1, 2, 4, 8, 16, 64, 256, 512]) {
 console.log(table(['rows', 'best ms', 'median ms', 'tokens/s', 'head ms (<= 32 rows)', 'embed ms'], lines));
 await model.dispose();
 await file.close();
+rmSync(cacheDir, { recursive: true });
 process.exit(0);
 
 async function times(repeats: number, run: () => Promise<number>): Promise<{ best: number; median: number }> {

@@ -47,6 +47,9 @@ test.each(['native', 'wasm'] as const)(
     await model.dispose();
     await model.dispose();
     await expect(model.segment(0, block)).rejects.toMatchObject({ code: 'disposed' });
+    if (choice === 'native') {
+      await expect(model.embed(Int32Array.of(1), block.hidden)).rejects.toMatchObject({ code: 'disposed' });
+    }
   },
 );
 

@@ -41,11 +41,13 @@ async function load(
     if (own) await rm(own, { recursive: true, force: true }).catch(() => {});
   };
   try {
-    const repacked = await repack(file, mode, cacheDir || own!, fraction =>
-      onProgress?.(fraction * 0.8, 'repacking weights'),
-    );
+    let share = 0;
+    const repacked = await repack(file, mode, cacheDir || own!, fraction => {
+      share = 0.8;
+      onProgress?.(fraction * share, 'repacking weights');
+    });
     const runner = await openRunner(runtime, file, repacked, threads, fraction =>
-      onProgress?.(0.8 + fraction * 0.2, 'loading weights'),
+      onProgress?.(share + fraction * (1 - share), 'loading weights'),
     );
     const fd = openSync(join(repacked.folder, WEIGHTS_FILE), 'r');
     await forget();
@@ -60,7 +62,10 @@ async function load(
       config: file.config,
       provider: 'onnxruntime-node',
       bytes: repacked.plan.bytes,
-      embed: async (ids, out) => embedding.rows(ids, out),
+      embed: async (ids, out) => {
+        if (disposed) throw new KvasirError('disposed', 'The model was unloaded.');
+        embedding.rows(ids, out);
+      },
       segment: (layer, block) => runner.segment(layer, block),
       logits: block => runner.logits(block),
       dispose: async () => {
