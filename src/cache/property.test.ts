@@ -62,7 +62,11 @@ const op = fc.oneof(
   },
   {
     weight: 2,
-    arbitrary: fc.record({ op: fc.constant('truncate' as const), which, share: fc.double({ min: 0, max: 1.1 }) }),
+    arbitrary: fc.record({
+      op: fc.constant('truncate' as const),
+      which,
+      share: fc.double({ min: 0, max: 1.1, noNaN: true }),
+    }),
   },
   {
     weight: 3,
@@ -70,7 +74,7 @@ const op = fc.oneof(
       op: fc.constant('shift' as const),
       which,
       delta: fc.integer({ min: -100, max: 100 }),
-      from: fc.double({ min: 0, max: 1 }),
+      from: fc.double({ min: 0, max: 1, noNaN: true }),
       toEnd: fc.boolean(),
     }),
   },
@@ -99,7 +103,8 @@ function step(world: World, living: Living, op: Op): void {
       try {
         appendRows(cache, sequence, model, op.rows, numbers(op.seed));
       } catch (error) {
-        if (sure) throw new Error('A promised append failed.', { cause: error });
+        if (sure && (error as KvasirError).code === 'kv_cache_full')
+          throw new Error('A promised append failed.', { cause: error });
         throw error;
       }
       living.promised = Math.max(0, living.promised - op.rows);
@@ -204,7 +209,8 @@ function step(world: World, living: Living, op: Op): void {
         if (position >= from && position < to) entry.shift += op.delta;
       }
       living.promised = 0;
-      if (model.flat().some(entry => positionOf(entry) >= sequence.position)) throw new Error('An entry lies in the future.');
+      if (model.flat().some(entry => positionOf(entry) >= sequence.position))
+        throw new Error('An entry lies in the future.');
       break;
     }
     case 'column': {
@@ -241,6 +247,7 @@ function runWorld(
   second: PageOptions,
   ops: readonly Op[],
   limit: number,
+  starve: readonly (number | null)[] = [],
 ): { refused: number } {
   const baseMemory = memory.held;
   const cache = new KvCache({ memory, kernels, shape, limit });
@@ -248,11 +255,12 @@ function runWorld(
   let refused = 0;
   createSequence(world, first);
   createSequence(world, second);
-  for (const op of ops) {
+  for (const [n, op] of ops.entries()) {
     const living = world.living[op.which % world.living.length]!;
     const before = copyModel(living.model);
     const stats = { ...cache.stats(), peak: 0 };
     try {
+      if (memory instanceof PlainMemory) memory.allowance = starve[n] ?? Number.POSITIVE_INFINITY;
       step(world, living, op);
     } catch (error) {
       if (!(error instanceof KvasirError) || (error.code !== 'kv_cache_full' && error.code !== 'memory_limit'))
@@ -261,6 +269,7 @@ function runWorld(
       living.model = before;
       expect({ ...cache.stats(), peak: 0 }, `accounts after a refused ${op.op}`).toEqual(stats);
     }
+    if (memory instanceof PlainMemory) memory.allowance = Number.POSITIVE_INFINITY;
     const sequences = world.living.map(({ sequence }) => sequence);
     expect(memory.held - baseMemory, `bytes after ${op.op}`).toBe(checkInvariants(cache, sequences));
     if (world.living.includes(living)) compare(cache, living.sequence, living.model);
@@ -313,6 +322,19 @@ describe('random verbs agree with plain arrays', () => {
       }),
       settings,
     );
+  });
+
+  test('with a memory that runs out at any allocation', () => {
+    let refused = 0;
+    const starve = fc.array(fc.option(fc.nat(14), { freq: 2 }), { minLength: 24 });
+    fc.assert(
+      fc.property(pages, pages, ops, starve, (first, second, ops, starve) => {
+        const memory = new PlainMemory(16 << 20);
+        refused += runWorld(memory, new PlainKernels(memory), shape, first, second, ops, 8 << 20, starve).refused;
+      }),
+      settings,
+    );
+    expect(refused).toBeGreaterThan(0);
   });
 
   test('with a limit that refuses some of them', () => {

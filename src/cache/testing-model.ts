@@ -2,6 +2,7 @@ import * as abi from '../../kernels/abi.ts';
 import { APPEND_BYTES, ATTEND_BYTES, KIND_APPEND, KIND_ATTEND } from '../../kernels/abi.ts';
 import type { KvCache } from './cache.ts';
 import type { CacheSequence } from './sequence.ts';
+import { PlainMemory } from './testing.ts';
 import type { FormatName } from './types.ts';
 
 /** The plain model that the cache is held against: arrays of entries, nothing shared, nothing encoded. */
@@ -85,6 +86,8 @@ export function fillSlot(
 ): Entry[][] {
   const { memory, shape } = cache;
   const { kvHeads, headDim, rotary } = shape;
+  // Only the cache's own allocations may be starved.
+  if (memory instanceof PlainMemory) memory.allowance = Number.POSITIVE_INFINITY;
   const rows = positions.length;
   const stride = kvHeads * headDim;
   const bytes = (2 * rows * stride + rows * rotary) * 4 + sequence.appendItemCount(slot, rows) * APPEND_BYTES + 64;
