@@ -43,6 +43,7 @@ for (const { name, width, height } of SIZES) {
     await page.getByRole('button', { name: 'Find a pass key in 4,000 tokens' }).click();
     await answered(page);
     await shoot('passkey');
+    // Wide, the settings are always in view.
     if (width < 600) {
       await page.getByRole('button', { name: 'Settings' }).click();
       await shoot('settings');

@@ -3,7 +3,9 @@ import { fileURLToPath } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { build } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { nodeCatalogue } from '../model/hub/catalogue.node.ts';
 import { type EndToEnd, MISSING_MODEL, startEndToEnd, until } from './e2e.ts';
+import { serve } from './server.node.ts';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const TINY = fileURLToPath(new URL('../../test/models/qwen3', import.meta.url));
@@ -135,6 +137,22 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
       expect(await page.locator('.error').count()).toBe(0);
       expect(await page.locator('.where').textContent()).toMatch(/^qwen3/);
     });
+  });
+
+  test('a server with a key asks for it', async () => {
+    const server = await serve({ engine: real.engine, catalogue: nodeCatalogue(), port: 0, apiKey: 's3cret' });
+    const page = await browser.newPage();
+    try {
+      await page.goto(server.url);
+      await page.getByLabel('This server wants an API key').fill('s3cret');
+      await page.getByRole('button', { name: 'Continue' }).click();
+      await page.getByRole('button', { name: 'What is 12 + 30?' }).click();
+      await page.locator('.turn.assistant', { hasText: '42' }).waitFor();
+      expect(await page.getByLabel('This server wants an API key').count()).toBe(0);
+    } finally {
+      await page.close();
+      await server.close();
+    }
   });
 
   test('the engine in the browser itself answers, and sends nothing', async () => {

@@ -62,7 +62,7 @@ export class Conversation {
 
   /** Lists the models and takes the first that is loaded, else the first. */
   async open(): Promise<void> {
-    await this.#refresh();
+    await this.refresh();
     const first = this.models.find(model => model.state === 'loaded') ?? this.models[0];
     if (this.model === null && first) await this.choose(first.name);
   }
@@ -83,7 +83,7 @@ export class Conversation {
     } finally {
       this.loading = null;
     }
-    await this.#refresh();
+    await this.refresh();
   }
 
   async send(content: string, note?: string): Promise<void> {
@@ -194,7 +194,8 @@ export class Conversation {
     };
   }
 
-  async #refresh(): Promise<void> {
+  /** Lists the models again: some may have been pulled meanwhile. */
+  async refresh(): Promise<void> {
     try {
       const { models, pullCommand } = await this.client.models();
       this.models = models;
