@@ -6,7 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chromium, type Page } from 'playwright-core';
-import { startEndToEnd } from '../src/serve/e2e.ts';
+import { startEndToEnd } from '../src/serve/e2e.testing.ts';
 
 const folder = fileURLToPath(new URL('../docs/images/', import.meta.url));
 await mkdir(folder, { recursive: true });

@@ -2,8 +2,8 @@ import type { z } from '@hono/zod-openapi';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { KvasirError } from '../errors.ts';
 import { type AppOptions, createApp } from './app.ts';
+import { EchoEngine, echoCatalogue } from './echo.testing.ts';
 import type * as schemas from './schemas.ts';
-import { EchoEngine, echoCatalogue } from './testing.ts';
 
 let engine: EchoEngine;
 beforeEach(() => {

@@ -3,7 +3,7 @@ import { generateText, streamText } from 'ai';
 import OpenAI, { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { passkey } from '../../web/src/prompts.ts';
-import { type EndToEnd, MISSING_MODEL, startEndToEnd, until } from './e2e.ts';
+import { type EndToEnd, MISSING_MODEL, startEndToEnd, until } from './e2e.testing.ts';
 
 const model = 'kvasir-mini';
 const sum = [{ role: 'user' as const, content: 'What is 12 + 30?' }];

@@ -4,7 +4,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { build } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { nodeCatalogue } from '../model/hub/catalogue.node.ts';
-import { type EndToEnd, MISSING_MODEL, startEndToEnd, until } from './e2e.ts';
+import { type EndToEnd, MISSING_MODEL, startEndToEnd, until } from './e2e.testing.ts';
 import { serve } from './server.node.ts';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';

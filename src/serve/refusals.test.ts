@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type AppOptions, createApp } from './app.ts';
-import { EchoEngine, echoCatalogue } from './testing.ts';
+import { EchoEngine, echoCatalogue } from './echo.testing.ts';
 
 const CHAT = '/v1/chat/completions';
 const TEXT = '/v1/completions';

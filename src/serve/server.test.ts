@@ -1,8 +1,8 @@
 import { createConnection, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { KvasirError } from '../errors.ts';
+import { EchoEngine, echoCatalogue } from './echo.testing.ts';
 import { type RunningServer, type ServeOptions, serve } from './server.node.ts';
-import { EchoEngine, echoCatalogue } from './testing.ts';
 
 let engine: EchoEngine;
 let server: RunningServer | undefined;
