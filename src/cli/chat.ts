@@ -15,6 +15,7 @@ import {
   SAMPLING_OPTIONS,
   text,
 } from './options.ts';
+import { waiting } from './progress.ts';
 import { errorLine } from './report.ts';
 import { type Loaded, withModel } from './with-model.ts';
 
@@ -117,9 +118,11 @@ class Chat {
       ...pick(this.#options, SAMPLING_OPTIONS),
     };
     this.#answer = new AbortController();
+    const done = waiting(this.#context.io, 'reading');
     let said = '';
     try {
       for await (const part of this.#loaded.engine.generate(request, this.#answer.signal)) {
+        done();
         said += part.text;
         stdout.write(part.text);
         if (part.usage) this.#usage = part.usage;
@@ -132,6 +135,7 @@ class Chat {
         return;
       }
     } finally {
+      done();
       this.#answer = undefined;
       stdout.write('\n');
     }

@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { expect, test } from 'vitest';
 import { formatBytes, formatCount, table } from './format.ts';
 import { addOptions, bytes, ENGINE_OPTIONS, LOAD_OPTIONS, pick, SAMPLING_OPTIONS } from './options.ts';
-import { Progress } from './progress.ts';
+import { Progress, waiting } from './progress.ts';
 
 test.each([
   [0, '0 B'],
@@ -87,4 +87,23 @@ test.each([
   progress.stop();
   await sleep(10);
   expect(seen).toMatch(text);
+});
+
+test('a note of what takes long comes after a second, on a terminal, and goes', async () => {
+  const stderr = Object.assign(new PassThrough(), { isTTY: true });
+  let seen = '';
+  stderr.on('data', piece => {
+    seen += piece;
+  });
+  const done = waiting(
+    { stdin: process.stdin, stdout: process.stdout, stderr, env: {}, onInterrupt: () => () => {} },
+    'scoring',
+  );
+  expect(seen).toBe('');
+  await sleep(1100);
+  expect(seen).toContain('scoring 1 s');
+  done();
+  done();
+  await sleep(10);
+  expect(seen.endsWith('\r\u001b[K')).toBe(true);
 });

@@ -17,6 +17,7 @@ import {
   SAMPLING_OPTIONS,
   text,
 } from './options.ts';
+import { waiting } from './progress.ts';
 import { withModel } from './with-model.ts';
 
 const MAX_PROMPT = 16 << 20;
@@ -75,9 +76,18 @@ export function generateCommand(command: Command, context: Context): Command {
       };
       const several = (request.n ?? 1) > 1;
       const answers = new Answers(request.n ?? 1);
-      for await (const part of engine.generate(request, signal)) {
-        answers.add(part);
-        if (!options.json && !several) context.io.stdout.write(part.text);
+      // Where the answer streams to the same terminal the note ends with the first part, else with the last.
+      const streams = !options.json && !several;
+      const done = waiting(context.io, streams ? 'reading the prompt' : 'answering');
+      try {
+        for await (const part of engine.generate(request, signal)) {
+          answers.add(part);
+          if (!streams) continue;
+          done();
+          context.io.stdout.write(part.text);
+        }
+      } finally {
+        done();
       }
       if (options.json) printJson(context.io, { model: info.name, ...answers.toJSON() });
       else if (several) context.io.stdout.write(answers.list.map((answer, i) => `[${i}] ${answer.text}\n`).join(''));

@@ -40,3 +40,19 @@ export class Progress {
     this.#since = 0;
   }
 }
+
+/** Says on stderr that something without a known end is going on, from its second second; returns what ends it. */
+export function waiting(io: Io, what: string): () => void {
+  if (!io.stderr.isTTY) return () => {};
+  const since = Date.now();
+  let shown = false;
+  const timer = setInterval(() => {
+    shown = true;
+    io.stderr.write(`\r${what} ${Math.round((Date.now() - since) / 1000)} s\u001b[K`);
+  }, 1000);
+  return () => {
+    clearInterval(timer);
+    if (shown) io.stderr.write('\r\u001b[K');
+    shown = false;
+  };
+}

@@ -13,6 +13,7 @@ import {
   number,
   text,
 } from './options.ts';
+import { waiting } from './progress.ts';
 import { withModel } from './with-model.ts';
 
 const OWN: readonly CliOption[] = [
@@ -49,7 +50,8 @@ export function scoreCommand(command: Command, context: Context): Command {
         continuation: options.continuation as string,
         ...(options.top !== undefined && { top: options.top as number }),
       };
-      const result = await engine.score(request, signal);
+      const done = waiting(context.io, 'scoring');
+      const result = await engine.score(request, signal).finally(done);
       const logprobs = [...result.logprobs];
       const sum = logprobs.reduce((total, value) => total + value, 0);
       const perplexity = logprobs.length > 0 ? Math.exp(-sum / logprobs.length) : 1;
