@@ -54,13 +54,26 @@ SPECIAL = [
     "< |im_end| >", "<|pad|><|unknown|>", "<start_of_turn>user\nHi<end_of_turn>\n", "<bos><eos><pad><unk>", "<s></s>[INST]", "<0x0A><0xE4>", "▁ lower one eighth block ▁▁", "Ġbyte level Ċ signs",
 ]  # fmt: skip
 CONTROL = ["\x00", "a\x00b", "\x01\x02\x03", "\x7f\x80\x9f", "bell \x07 backspace \x08", "\x1f unit \x1e record"]
-REPEATS = ["a" * 64, "ab" * 50, "!" * 40, "." * 33, "-" * 80, "= " * 30, "ha" * 21 + "!", "the the the the", "A" * 31 + "a" * 33, "\\" * 9]
+REPEATS = [
+    "a" * 64,
+    "ab" * 50,
+    "!" * 40,
+    "." * 33,
+    "-" * 80,
+    "= " * 30,
+    "ha" * 21 + "!",
+    "the the the the",
+    "A" * 31 + "a" * 33,
+    "\\" * 9,
+]
 
 
 def generated(count):
     """Random mixtures of the pieces above, and two long texts; seeded."""
     rng = random.Random(7)
-    pool = [t for group in (UNICODE, CJK, EMOJI, WHITESPACE, DIGITS, CONTRACTIONS, CODE) for t in group if 0 < len(t) < 40]
+    pool = [
+        t for group in (UNICODE, CJK, EMOJI, WHITESPACE, DIGITS, CONTRACTIONS, CODE) for t in group if 0 < len(t) < 40
+    ]
     out = ["".join(rng.choice(pool) for _ in range(rng.randrange(2, 5))) for _ in range(count - 2)]
     words = "the cache keeps keys and values of tokens that came before so it need not compute them again".split()
     out.append(" ".join(rng.choice(words) + rng.choice(["", "", "", ",", ".", "\n"]) for _ in range(1200)))

@@ -42,7 +42,15 @@ def write(name, source, reference, encode, encode_plain, decode, check=None):
     )  # fmt: skip
     path = GOLDEN / f"tokenizer-{name}.json"
     path.write_text(json.dumps(out, separators=(",", ":")) + "\n")
-    print(path.name, sum(len(i or []) for i in ids), "tokens,", len(out["plain"]), "differ as plain text,", len(out["decoded"]), "decode differently")
+    print(
+        path.name,
+        sum(len(i or []) for i in ids),
+        "tokens,",
+        len(out["plain"]),
+        "differ as plain text,",
+        len(out["decoded"]),
+        "decode differently",
+    )
 
 
 def write_fast(name, source, tokenizer, check=None):
@@ -80,7 +88,9 @@ def byte_level(path, split, nfc=False, ignore_merges=False):
     """The tokenizer.json that SmolLM, Llama 3 or Qwen2 have, over the vocabulary of a GGUF file."""
     tokens, types, _, merges = vocabulary(path)
     pairs = [tuple(m.split(" ")) for m in merges]
-    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=pairs, ignore_merges=ignore_merges))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=pairs, ignore_merges=ignore_merges)
+    )
     if nfc:
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)
@@ -120,7 +130,9 @@ def sentencepiece_model(path):
     model.normalizer_spec.add_dummy_prefix = False
     model.normalizer_spec.remove_extra_whitespaces = False
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
-    control = {t: i for i, (t, kind) in enumerate(zip(tokens, types)) if kind in (T.CONTROL, T.UNKNOWN) and t != "<unk>"}
+    control = {
+        t: i for i, (t, kind) in enumerate(zip(tokens, types)) if kind in (T.CONTROL, T.UNKNOWN) and t != "<unk>"
+    }
     return processor, control
 
 
@@ -154,7 +166,11 @@ def write_spm(name, source, path, check=None):
         """Pieces as bytes: decode() of sentencepiece would drop a leading space."""
         data = b""
         for i in run:
-            data += bytes([int(processor.id_to_piece(i)[3:5], 16)]) if processor.is_byte(i) else processor.id_to_piece(i).replace("▁", " ").encode()
+            data += (
+                bytes([int(processor.id_to_piece(i)[3:5], 16)])
+                if processor.is_byte(i)
+                else processor.id_to_piece(i).replace("▁", " ").encode()
+            )
         return data.decode("utf-8", "replace")
 
     write(name, source, f"sentencepiece {sentencepiece.__version__}", encode, processor.encode, decode, check)
@@ -168,7 +184,9 @@ def main():
         write_fast("kvasir-mini", "tokenizer.json of kvasir-mini", Tokenizer.from_file(rest[0]))
     elif command == "tiny":
         llama3, qwen2 = models_folder / "llama3-rope.gguf", models_folder / "qwen2.gguf"
-        write_fast("gguf-llama3-rope", "gguf/llama3-rope.gguf", byte_level(llama3, pattern(r"\p{N}{1,3}"), ignore_merges=True))
+        write_fast(
+            "gguf-llama3-rope", "gguf/llama3-rope.gguf", byte_level(llama3, pattern(r"\p{N}{1,3}"), ignore_merges=True)
+        )
         write_fast("gguf-qwen2", "gguf/qwen2.gguf", byte_level(qwen2, pattern(r"\p{N}"), nfc=True))
         write_spm("gguf-gemma3", "gguf/gemma3.gguf", models_folder / "gemma3.gguf")
     elif command == "smollm":

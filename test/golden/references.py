@@ -11,10 +11,11 @@ and for the continued prompts n.greedy i32[64] and n.gap f32[64], the distance f
 The metadata names the model and, for tiny models, how far float32 lies from a float64 pass.
 """
 
+import json
 import pathlib
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 GOLDEN = pathlib.Path(__file__).parent
 GREEDY = 64
@@ -100,9 +101,18 @@ def float64_distance(model, ids):
     return (single.double() - double).abs().max().item()
 
 
+def sort_metadata(file):
+    """safetensors writes the metadata in random order; sorted, equal values give equal files."""
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+    assert len(text) == length
+    return file[:8] + text + file[8 + length :]
+
+
 def write(name, tensors, **metadata):
     path = GOLDEN / f"logits-{name}.safetensors"
-    save_file(tensors, path, metadata={k: str(v) for k, v in metadata.items()})
-    path.chmod(0o644)
+    path.write_bytes(sort_metadata(save(tensors, metadata={k: str(v) for k, v in metadata.items()})))
     gaps = [tensors[k].min().item() for k in tensors if k.endswith(".gap")]
     print(f"{path.name:38s} {path.stat().st_size:7d} bytes, least gap {min(gaps, default=0):.4f}", metadata)

@@ -17,7 +17,7 @@ import torch
 from gguf import GGMLQuantizationType as Q
 from references import pick_prompts, record, write
 from tiny_models import CHAT_TEMPLATE, CONFIGS, LLAMA, MODELS, SPECIAL, VOCAB, fill, train_tokenizer
-from transformers import AutoModelForCausalLM, CONFIG_MAPPING, __version__
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, __version__
 
 LENGTHS = [1, 7, 33, 300]
 CONTINUED = (7, 33)
@@ -72,7 +72,11 @@ GEMMA_NORMS = {
 
 def gguf_name(name, gemma):
     """Hugging Face parameter name -> GGUF tensor name."""
-    top = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
+    top = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+        "lm_head.weight": "output.weight",
+    }
     if name in top:
         return top[name]
     layer, part, kind = re.fullmatch(r"model\.layers\.(\d+)\.(.*)\.(weight|bias)", name).groups()
@@ -146,7 +150,7 @@ def spm_vocabulary():
     merged = ["▁t", "he", "▁the", "in", "an", "er", "▁a", "re", "on", "▁s", "▁w", "ou", "en", "▁and", "ing", "▁▁"]
     letters = list("▁etaoinsrhldcumfpgwybv.,k1203I'éß你🙂")
     pieces = merged + letters
-    pieces += [c for c in "THSAWBCMxjqzPDNEFLR4567890!?-()\"" if c not in pieces][: VOCAB - len(pieces) - 262]
+    pieces += [c for c in 'THSAWBCMxjqzPDNEFLR4567890!?-()"' if c not in pieces][: VOCAB - len(pieces) - 262]
     T = gguf.TokenType
     types = [T.CONTROL] * 3 + [T.UNKNOWN] + [T.CONTROL] * 2 + [T.BYTE] * 256 + [T.NORMAL] * len(pieces)
     scores = [0.0] * 262 + [-float(i) for i in range(len(pieces))]
