@@ -8,9 +8,4 @@ const context: Context = {
   createEngine: async options => (await import('../engine/index.ts')).createEngineThread(options),
 };
 
-// A reader that has gone (`kvasir generate | head -1`) is no failure.
-process.stdout.on('error', error => {
-  process.exit((error as NodeJS.ErrnoException).code === 'EPIPE' ? 0 : 1);
-});
-
 process.exitCode = await main(process.argv.slice(2), context);

@@ -8,6 +8,8 @@ export interface Io {
   readonly stdout: Writable & { readonly isTTY?: boolean };
   readonly stderr: Writable & { readonly isTTY?: boolean };
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Nobody reads standard output any more. */
+  readonly readerGone?: boolean;
   /** Calls `handler` on Ctrl-C instead of ending the process; returns what undoes it. */
   onInterrupt(handler: () => void): () => void;
 }
@@ -20,23 +22,35 @@ export interface Context {
 }
 
 export function processIo(): Io {
+  const handlers = new Set<() => void>();
+  let readerGone = false;
+  // A reader that has gone (`kvasir generate | head -1`) stops the work like Ctrl-C, and is no failure.
+  process.stdout.on('error', error => {
+    readerGone ||= (error as NodeJS.ErrnoException).code === 'EPIPE';
+    for (const handler of handlers) handler();
+  });
   return {
     stdin: process.stdin,
     stdout: process.stdout,
     stderr: process.stderr,
     env: process.env,
+    get readerGone() {
+      return readerGone;
+    },
     onInterrupt(handler) {
-      let asked = false;
+      const signals = ['SIGINT', 'SIGTERM'] as const;
+      const release = () => {
+        handlers.delete(handler);
+        for (const signal of signals) process.off(signal, once);
+      };
+      // Who asks twice does not want to wait for a tidy end: the second signal finds no listener and ends the process.
       const once = () => {
-        // Who asks twice does not want to wait for a tidy end.
-        if (asked) process.exit(130);
-        asked = true;
+        release();
         handler();
       };
-      for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, once);
-      return () => {
-        for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, once);
-      };
+      handlers.add(handler);
+      for (const signal of signals) process.on(signal, once);
+      return release;
     },
   };
 }

@@ -50,7 +50,7 @@ export async function main(argv: readonly string[], context: Context): Promise<n
     await program.parseAsync(argv as string[], { from: 'user' });
     return 0;
   } catch (error) {
-    if (error instanceof Finished) return 0;
+    if (error instanceof Finished || context.io.readerGone) return 0;
     return report(context.io, error, argv.includes('--json'));
   }
 }
