@@ -1,6 +1,6 @@
 import { PassThrough, Readable } from 'node:stream';
-import type { Catalogue } from '../engine/catalogue.ts';
 import type { EngineApi, EngineOptions } from '../engine/types.ts';
+import type { Catalogue } from '../model/catalogue.ts';
 import { nodeCatalogue } from '../model/hub/catalogue.node.ts';
 import type { Io } from './io.ts';
 import { main } from './main.ts';

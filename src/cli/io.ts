@@ -1,6 +1,6 @@
 import type { Readable, Writable } from 'node:stream';
-import type { Catalogue } from '../engine/catalogue.ts';
 import type { EngineApi, EngineOptions } from '../engine/types.ts';
+import type { Catalogue } from '../model/catalogue.ts';
 
 /** Where a command reads and writes. A test gives its own. */
 export interface Io {

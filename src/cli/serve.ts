@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import type { Catalogue } from '../engine/catalogue.ts';
 import type { EngineApi, EngineOptions } from '../engine/types.ts';
+import type { Catalogue } from '../model/catalogue.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
 import { type Context, printJson } from './io.ts';
 import {

@@ -1,9 +1,9 @@
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context, MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import type { Catalogue } from '../engine/catalogue.ts';
 import type { EngineApi } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
+import type { Catalogue } from '../model/catalogue.ts';
 import { ActiveRequests } from './active.ts';
 import { chat } from './chat.ts';
 import { completions } from './completions.ts';

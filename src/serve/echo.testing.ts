@@ -1,6 +1,6 @@
-import type { Catalogue } from '../engine/catalogue.ts';
 import type { EngineApi, GeneratePart, GenerateRequest, ModelInfo, TokenLogprob } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
+import type { Catalogue } from '../model/catalogue.ts';
 
 /**
  * An engine without a model, for tests of the protocol alone: its answer is the prompt's words back to front, one token a

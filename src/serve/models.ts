@@ -1,5 +1,5 @@
-import type { Catalogue, CatalogueEntry } from '../engine/catalogue.ts';
 import type { EngineApi, LoadProgress, ModelInfo } from '../engine/types.ts';
+import type { Catalogue, CatalogueEntry } from '../model/catalogue.ts';
 import { HttpError } from './errors.ts';
 import type { ModelBody } from './schemas.ts';
 

@@ -1,9 +1,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve as resolvePath } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Catalogue, CatalogueEntry } from '../../engine/catalogue.ts';
-import type { LoadOptions } from '../../engine/types.ts';
 import { KvasirError } from '../../errors.ts';
+import type { Catalogue, CatalogueEntry, Found } from '../catalogue.ts';
 import { findAlias } from './aliases.ts';
 import { cacheDir } from './cache-dir.node.ts';
 import { listShelved } from './shelf.node.ts';
@@ -36,7 +35,7 @@ export function nodeCatalogue(options: CatalogueOptions = {}): Catalogue {
     const seen = new Set<string>();
     return [...bundled, ...pulled, ...given].filter(entry => !seen.has(entry.name) && seen.add(entry.name));
   };
-  const resolve = async (name: string): Promise<LoadOptions> => {
+  const resolve = async (name: string): Promise<Found> => {
     const entries = await list();
     const entry = entries.find(found => found.name === name);
     if (entry) return { name, path: entry.path };
@@ -58,7 +57,7 @@ export function nodeCatalogue(options: CatalogueOptions = {}): Catalogue {
  * What a person means by a model: a name of the catalogue, else a path of a GGUF file or a Hugging Face folder.
  * A name that looks like a path and leads nowhere gets an error about the path.
  */
-export async function resolveModel(catalogue: Catalogue, model: string): Promise<LoadOptions> {
+export async function resolveModel(catalogue: Catalogue, model: string): Promise<Found> {
   if ((await catalogue.list()).some(entry => entry.name === model)) return catalogue.resolve(model);
   const isPath = /^(\.{0,2}|~)[/\\]/.test(model) || /\.gguf$/i.test(model);
   const exists = await stat(model).then(

@@ -1,5 +1,3 @@
-import type { LoadOptions } from './types.ts';
-
 /** A model that can be loaded by name. */
 export interface CatalogueEntry {
   /** What requests call it. */
@@ -18,6 +16,12 @@ export interface CatalogueEntry {
 /** Which models there are, on whatever disk: bundled, pulled, or named by a path. */
 export interface Catalogue {
   list(): Promise<CatalogueEntry[]>;
-  /** Raises `model_not_found` with the names that there are. */
-  resolve(name: string): Promise<LoadOptions>;
+  /** What to load for a name. Raises `model_not_found` with the names that there are. */
+  resolve(name: string): Promise<Found>;
+}
+
+/** The part of an engine's load options that a catalogue knows. */
+export interface Found {
+  readonly name: string;
+  readonly path: string;
 }
