@@ -81,6 +81,49 @@ describe('append', () => {
     compare(cache, sequence, model);
   });
 
+  test('slots of different lengths go on together', () => {
+    const { sequence, model } = open();
+    sequence.prepareAppend(5, undefined, 1, 2);
+    for (const [head, entries] of fillSlot(cache, sequence, 1, run(0, 5), random).entries()) {
+      model[2 + head]!.push(...entries);
+    }
+    for (let i = 0; i < 70; i++) appendRows(cache, sequence, model, 1, random);
+    expect([sequence.nextPosition(0), sequence.nextPosition(1), sequence.position]).toEqual([70, 75, 75]);
+    compare(cache, sequence, model);
+    checkInvariants(cache, [sequence]);
+  });
+
+  test('positions that a page held before a truncate do not come back', () => {
+    const { sequence, model } = open();
+    appendRows(cache, sequence, model, 12, random, [...run(0, 9), 50, 51, 90]);
+    sequence.truncate(20);
+    for (const entries of model) entries.length = 9;
+    // The page's positions fit 50 and 51, and must not be taken for what comes after.
+    appendRows(cache, sequence, model, 1, random, [50]);
+    for (let i = 0; i < 5; i++) appendRows(cache, sequence, model, 1, random);
+    expect([...sequence.positions(0, 0).subarray(9)]).toEqual(run(50, 6));
+    compare(cache, sequence, model);
+    checkInvariants(cache, [sequence]);
+  });
+
+  test('a page seen through several references gets its new positions, or its copy, in all of them', () => {
+    const { sequence, model } = open();
+    appendRows(cache, sequence, model, 40, random);
+    sequence.shift(-3, 10, 20);
+    for (const entries of model) for (const entry of entries.slice(10, 20)) entry.shift = -3;
+    expect(sequence.refCount(0, 0)).toBe(3);
+    const child = sequence.fork();
+    const childModel = copyModel(model);
+    appendRows(cache, child, childModel, 2, random, [100, 101]);
+    const { pages } = cache.stats();
+    const copied = kernels.counts.get(KIND_COPY);
+    appendRows(cache, sequence, model, 2, random, [200, 201]);
+    expect([cache.stats().pages, kernels.counts.get(KIND_COPY)]).toEqual([pages, copied]);
+    compare(cache, sequence, model);
+    compare(cache, child, childModel);
+    checkInvariants(cache, [sequence, child]);
+  });
+
   test('several sequences write into one list of records', () => {
     const { sequence, model } = open();
     const other = cache.create({ owner: 'other', pages: { formatK: 'int8', formatV: 'f16' } });
