@@ -36,6 +36,8 @@ export class Forward {
   readonly #ropes: readonly RotaryTable[];
   readonly #attention: Attention;
   readonly #ids: Int32Array;
+  /** The first `rows` ids, kept by `rows`. */
+  readonly #idsOf = new Map<number, Int32Array>();
 
   constructor(dense: DenseModel, kernels: Kernels, options: { tile: number; deterministic: boolean }) {
     this.#dense = dense;
@@ -51,7 +53,12 @@ export class Forward {
   async embed(works: readonly Work[], store: RowStore, from: number): Promise<void> {
     let row = 0;
     for (const work of works) for (let i = 0; i < work.rows; i++) this.#ids[row++] = work.tokens[work.from + i]!;
-    await this.#dense.embed(this.#ids.subarray(0, row), this.workspace.block(store, from, row).hidden);
+    let ids = this.#idsOf.get(row);
+    if (!ids) {
+      ids = this.#ids.subarray(0, row);
+      this.#idsOf.set(row, ids);
+    }
+    await this.#dense.embed(ids, this.workspace.block(store, from, row).hidden);
   }
 
   /**
@@ -102,10 +109,8 @@ export class Forward {
   async #emit(chosen: { work: Work; row: number }[], sink: LogitSink): Promise<void> {
     const block = this.workspace.block(this.workspace.chosen, 0, chosen.length);
     await this.#dense.segment(this.#config.layers, block);
-    const { logits } = this.workspace.logitBlock(chosen.length);
     await this.#dense.logits(this.workspace.logitBlock(chosen.length));
-    const { vocab } = this.#config;
-    for (const [i, { work, row }] of chosen.entries()) sink(work, row, logits.subarray(i * vocab, (i + 1) * vocab));
+    for (const [i, { work, row }] of chosen.entries()) sink(work, row, this.workspace.logitRow(i));
     chosen.length = 0;
   }
 

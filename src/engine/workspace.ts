@@ -80,6 +80,9 @@ export class Workspace {
   readonly turns: Scratch;
   readonly #blocks = new Map<RowStore, Map<number, RowBlock>>();
   readonly #logitBlocks = new Map<number, LogitBlock>();
+  readonly #logitRows: Float32Array[] = [];
+  /** Arrays and row blocks made over the memory so far: does not change in steady decode. */
+  views = 0;
 
   constructor(memory: Memory, config: ModelConfig, tile: number, maxLogitRows: number) {
     this.memory = memory;
@@ -138,6 +141,16 @@ export class Workspace {
     return block;
   }
 
+  /** Logits [vocab] of one chosen row. */
+  logitRow(row: number): Float32Array {
+    let values = this.#logitRows[row];
+    if (!values || values.buffer !== this.memory.buffer) {
+      values = this.#floats(this.logits + row * this.config.vocab * 4, this.config.vocab);
+      this.#logitRows[row] = values;
+    }
+    return values;
+  }
+
   /** Copies a row's hidden state and attention result into row `to` of `chosen`. */
   choose(store: RowStore, from: number, to: number): void {
     const { hidden, heads, headDim } = this.config;
@@ -165,6 +178,7 @@ export class Workspace {
   }
 
   #floats(address: number, length: number): Float32Array {
+    this.views++;
     return new Float32Array(this.memory.buffer, address, length);
   }
 }

@@ -32,6 +32,8 @@ export class Arena implements Memory {
   i32!: Int32Array;
   u32!: Uint32Array;
   f32!: Float32Array;
+  /** Blocks handed out so far: does not change while nothing is allocated. */
+  allocations = 0;
   #held = 0;
   #peak = 0;
   readonly #chunks = new Chunks();
@@ -85,6 +87,7 @@ export class Arena implements Memory {
     }
     const unit = address / UNIT;
     this.#live[unit >>> 5]! |= 1 << (unit & 31);
+    this.allocations++;
     this.#held += size;
     if (this.#held > this.#peak) this.#peak = this.#held;
     return address;
