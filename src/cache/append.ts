@@ -1,11 +1,5 @@
 import {
   COPY_BYTES,
-  COPY_COUNT,
-  COPY_FROM,
-  COPY_LAYOUT,
-  COPY_LAYOUTS,
-  COPY_PAIRS,
-  COPY_TO,
   KIND_COPY,
   PAGE_TOKENS,
   REF_BYTES,
@@ -19,9 +13,10 @@ import {
   REF_POSITIONS,
   REF_SHIFT,
 } from '../../kernels/abi.ts';
-import { KvasirError } from '../errors.ts';
+import { badPosition, checkAppend } from './append-check.ts';
 import { ALL } from './bits.ts';
 import type { Content, Growth } from './content.ts';
+import { copyColumns, redirect, writePageCopies } from './page-copy.ts';
 import { PageTable } from './pages.ts';
 import { MAX_POSITION, PositionTable } from './positions.ts';
 import type { Group } from './spans.ts';
@@ -61,7 +56,7 @@ export function prepareAppend(
   ) {
     c.ready -= rows;
   } else {
-    check(c, rows, positions, fromSlot, toSlot);
+    checkAppend(c, rows, positions, fromSlot, toSlot);
     if (rows === 0) return;
     prepareSlowly(c, rows, positions, fromSlot, toSlot);
   }
@@ -84,6 +79,12 @@ function prepareSlowly(
   const { groups, firstGroup } = c.spans;
   const { account } = c;
   const promised = account.promised;
+  // A last page takes fewer than 64 of the rows, so at least this much is needed: known before any work by the row.
+  let least = 0;
+  for (let g = firstGroup[fromSlot]!; g < firstGroup[toSlot]!; g++) {
+    least += Math.floor(rows / PAGE_TOKENS) * PageTable.cost(groups[g]!);
+  }
+  account.require(least, 'rows', rows, true);
   const steps: Step[] = [];
   const growths: Growth[] = [];
   let source = given;
@@ -198,43 +199,6 @@ function copySharedTails(c: Content, steps: readonly Step[]): void {
   for (const { copy, tail, group } of steps) if (copy >= 0 && tail) copyColumns(c, group, tail.page, copy);
 }
 
-/** COPY records of rows 0 .. rows - 1 of all cells of a page; returns the address after them. */
-export function writePageCopies(
-  c: Content,
-  group: Group,
-  from: number,
-  to: number,
-  rows: number,
-  items: number,
-): number {
-  const { memory, pages, layouts, identityPairs } = c.storage;
-  const { u32 } = memory;
-  let item = items;
-  for (const view of group.views) {
-    const at = item >>> 2;
-    u32[at + COPY_FROM / 4] = pages.address[from]! + c.spans.cellOffset[view]!;
-    u32[at + COPY_TO / 4] = pages.address[to]! + c.spans.cellOffset[view]!;
-    u32[at + COPY_LAYOUT / 4] = pages.layout[from]!;
-    u32[at + COPY_PAIRS / 4] = identityPairs;
-    u32[at + COPY_COUNT / 4] = rows;
-    u32[at + COPY_LAYOUTS / 4] = layouts.address;
-    item += COPY_BYTES;
-  }
-  return item;
-}
-
-/** Columns of a whole page: the kernels know none but the bias. */
-export function copyColumns(c: Content, group: Group, from: number, to: number): void {
-  const { memory, pages, layouts } = c.storage;
-  const layout = layouts.get(pages.layout[from]!);
-  if (layout.columns.size === 0) return;
-  for (const view of group.views) {
-    const source = pages.address[from]! + c.spans.cellOffset[view]!;
-    const target = pages.address[to]! + c.spans.cellOffset[view]! + layout.columnsAt;
-    memory.u8.copyWithin(target, source + layout.columnsAt, source + layout.cellBytes);
-  }
-}
-
 /** Installs what was allocated; returns how many rows more the group's last page takes at the positions that come next. */
 function apply(c: Content, step: Step): number {
   const { pages, blocks, memory } = c.storage;
@@ -289,87 +253,10 @@ function apply(c: Content, step: Step): number {
   return room;
 }
 
-/** Points a record at `page` (a copy of its page, or the same with other positions). */
-export function redirect(c: Content, view: number, i: number, page: number): void {
-  const { pages, blocks, memory } = c.storage;
-  const at = c.ref(view, i) >>> 2;
-  const before = memory.u32[at + REF_PAGE / 4]!;
-  if (before !== page) {
-    pages.retain(page);
-    pages.release(before);
-  }
-  memory.u32[at + REF_CELL / 4] = pages.address[page]! + c.spans.cellOffset[view]!;
-  memory.u32[at + REF_POSITIONS / 4] = blocks.address[pages.positions[page]!]!;
-  memory.u32[at + REF_PAGE / 4] = page;
-}
-
 function countOn(from: number, rows: number, reuse: Int32Array | undefined): Int32Array {
   if (reuse && reuse[0] === from) return reuse;
   if (from > MAX_POSITION - rows) throw badPosition(from + rows);
   const source = new Int32Array(rows);
   for (let i = 0; i < rows; i++) source[i] = from + i;
   return source;
-}
-
-function check(c: Content, rows: number, positions: Int32Array | undefined, fromSlot: number, toSlot: number): void {
-  c.checkAlive();
-  const { slots } = c.storage.shape;
-  if (!(Number.isInteger(rows) && rows >= 0 && rows <= MAX_POSITION)) {
-    throw new KvasirError('invalid_request', `Cannot append ${rows} rows.`, {
-      field: 'rows',
-      value: rows,
-      allowed: 'a whole number',
-    });
-  }
-  const inside =
-    Number.isInteger(fromSlot) && Number.isInteger(toSlot) && fromSlot >= 0 && fromSlot < toSlot && toSlot <= slots;
-  if (!inside || !c.spans.isBorder[fromSlot] || !c.spans.isBorder[toSlot]) {
-    throw new KvasirError('invalid_request', `Cannot append to slots ${fromSlot} to ${toSlot}.`, {
-      field: 'slots',
-      value: `${fromSlot}..${toSlot}`,
-      allowed: `a range within 0..${slots} that cuts no page's span`,
-    });
-  }
-  for (let slot = fromSlot; slot < toSlot; slot++) {
-    if (c.pending[slot] === 0) continue;
-    throw new KvasirError('invalid_request', `Slot ${slot} has prepared rows already.`, {
-      field: 'slots',
-      value: slot,
-      allowed: 'commit or rollback first',
-    });
-  }
-  if (!positions) {
-    for (let g = c.spans.firstGroup[fromSlot]!; g < c.spans.firstGroup[toSlot]!; g++) {
-      const group = c.spans.groups[g]!;
-      for (let s = group.slot; s < group.slot + group.slots; s++) {
-        if (c.next[s] === c.next[group.slot]) continue;
-        throw new KvasirError(
-          'invalid_request',
-          `Slots ${group.slot} and ${s} share pages but not their next position.`,
-          {
-            field: 'positions',
-            value: c.next[s],
-            allowed: 'explicit positions',
-          },
-        );
-      }
-    }
-    return;
-  }
-  if (positions.length !== rows) {
-    throw new KvasirError('invalid_request', `${positions.length} positions for ${rows} rows.`, {
-      field: 'positions',
-      value: positions.length,
-      allowed: `${rows} positions`,
-    });
-  }
-  for (const position of positions) if (position < 0 || position === MAX_POSITION) throw badPosition(position);
-}
-
-function badPosition(position: number): KvasirError {
-  return new KvasirError('invalid_request', `There is no position ${position}.`, {
-    field: 'positions',
-    value: position,
-    allowed: `0 to ${MAX_POSITION - 1}`,
-  });
 }

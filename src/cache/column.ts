@@ -1,8 +1,8 @@
 import { COPY_BYTES, KIND_COPY, PAGE_TOKENS } from '../../kernels/abi.ts';
 import { KvasirError } from '../errors.ts';
-import { copyColumns, redirect, writePageCopies } from './append.ts';
 import { hasRow } from './bits.ts';
 import type { Content } from './content.ts';
+import { copyColumns, redirect, writePageCopies } from './page-copy.ts';
 import { Ref } from './ref-list.ts';
 import type { Group } from './spans.ts';
 

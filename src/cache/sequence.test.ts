@@ -458,6 +458,15 @@ describe('limits', () => {
     expect({ ...cache.stats(), peak: 0 }).toEqual(before);
   });
 
+  test('absurd sizes are refused at once', () => {
+    const { sequence } = open();
+    const start = performance.now();
+    expect(() => sequence.prepareAppend(2 ** 31 - 1)).toThrow(KvCacheFullError);
+    expect(() => sequence.reserve(2 ** 31 - 1)).toThrow(KvCacheFullError);
+    expect(performance.now() - start).toBeLessThan(1000);
+    checkInvariants(cache, [sequence]);
+  });
+
   test('a fork that would break a promise is refused', () => {
     const { sequence, model } = open(100_000);
     appendRows(cache, sequence, model, 32, random);
