@@ -117,7 +117,11 @@ for (const threads of new Set(list(values.threads).map(Number))) {
         const line = measure(kernels, format, keys, rows);
         lines.push(line);
         const cells = [line.threads, keys, rows].map((x, i) => String(x).padStart([7, 6, 5][i]!));
-        const numbers = [line.ms.toFixed(3).padStart(9), line.gmacs.toFixed(1).padStart(7), line.gbytes.toFixed(1).padStart(6)];
+        const numbers = [
+          line.ms.toFixed(3).padStart(9),
+          line.gmacs.toFixed(1).padStart(7),
+          line.gbytes.toFixed(1).padStart(6),
+        ];
         console.log(`${line.phase.padEnd(8)} ${format.padEnd(6)} ${cells.join(' ')} ${numbers.join(' ')}`);
       }
     }

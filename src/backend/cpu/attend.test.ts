@@ -3,6 +3,7 @@ import {
   ATTEND_BYTES,
   KIND_ATTEND,
   KIND_MERGE,
+  LAYOUT_BIAS,
   MERGE_BYTES,
   MERGE_GROUP,
   MERGE_HEAD_DIM,
@@ -131,14 +132,14 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
     });
 
     it('gives a row the same bits however rows are grouped, and whatever lies after it in its page', () => {
-      for (const headDim of [64, 80]) {
+      for (const headDim of variant === 'relaxed' ? [64, 80] : [64]) {
         withScene(headDim, [spec, { ...spec, bias: true }], headDim, () => {
-          const count = 150;
+          const count = 130;
           const refs = view(scene, count, page => page & 1);
           const queries = ask(scene, consecutive(0, count), 3, 100);
           const together = run(scene, refs, queries);
           const width = 3 * headDim;
-          for (const size of [1, 2, 5, 7, 21]) {
+          for (const size of [1, 5, 21]) {
             for (let from = 0; from < count; from += size) {
               const part = rows(scene, queries, from, Math.min(from + size, count));
               // Only what the last row may see is there at all.
@@ -187,6 +188,37 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
       expect(out.slice(0, 2 * 3 * 16).every(x => x === 0)).toBe(true);
       expectClose(out, reference(scene, refs, queries), INTEGER);
       expect(run(scene, [], queries).every(x => x === 0)).toBe(true);
+    });
+  });
+
+  it('leaves out holes that all rows share', () => {
+    withScene(64, [F32, F16, INT8], 11, () => {
+      const mask = ALL ^ (1n << 1n) ^ (1n << 30n) ^ (1n << 62n);
+      const refs = view(scene, 192, page => page).map(ref => ({ ...ref, mask }));
+      const queries = ask(scene, [191, 250, 300], 3);
+      expectClose(run(scene, refs, queries), reference(scene, refs, queries), INTEGER);
+    });
+  });
+
+  it('has exponents as precise as f32 is', () => {
+    withScene(8, [{ ...F32, bias: true }], 12, () => {
+      // Scores are the biases alone, 0 and b; values 0 and 1: the result is e^b / (1 + e^b).
+      const none = new Float32Array(16);
+      const page = scene.page(
+        { layout: 0, positions: [0, 1] },
+        none,
+        Float32Array.from(none, (_, i) => i >> 3),
+      );
+      const bias = (page.cell + scene.layoutField(0, LAYOUT_BIAS)) / 4;
+      const refs = [{ page, first: 0, count: 2, shift: 0, mask: ALL }];
+      let worst = 0;
+      for (let i = 0; i <= 200; i++) {
+        const b = Math.fround(-1.5 * (i / 200));
+        kernels.memory.f32.set([0, b], bias);
+        const weight = run(scene, refs, ask(scene, [1], 1))[0]!;
+        worst = Math.max(worst, Math.abs(weight / (1 - weight) / Math.exp(b) - 1));
+      }
+      expect(worst).toBeLessThan(5e-7);
     });
   });
 

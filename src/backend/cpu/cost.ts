@@ -31,13 +31,13 @@ function one(i32: Int32Array, kind: number, items: number, i: number): number {
     const at = items + (i * ATTEND_BYTES) / 4;
     const queries = i32[at + ATTEND_ROWS / 4]! * i32[at + ATTEND_GROUP / 4]!;
     const products = queries * i32[at + ATTEND_REF_COUNT / 4]! * PAGE_TOKENS * 2 * i32[at + ATTEND_HEAD_DIM / 4]!;
-    return products / 10_000;
+    return products / 20_000;
   }
-  if (kind === KIND_APPEND) return i32[items + (i * APPEND_BYTES + APPEND_ROWS) / 4]! * 0.4;
+  if (kind === KIND_APPEND) return i32[items + (i * APPEND_BYTES + APPEND_ROWS) / 4]! * 0.2;
   if (kind === KIND_COPY) return i32[items + (i * COPY_BYTES + COPY_COUNT) / 4]! * 0.2;
   if (kind === KIND_MERGE) {
     const at = items + (i * MERGE_BYTES) / 4;
-    return i32[at + MERGE_ROWS / 4]! * i32[at + MERGE_GROUP / 4]! * i32[at + MERGE_PARTS / 4]! * 0.1;
+    return i32[at + MERGE_ROWS / 4]! * i32[at + MERGE_GROUP / 4]! * i32[at + MERGE_PARTS / 4]! * 0.02;
   }
   return 10;
 }

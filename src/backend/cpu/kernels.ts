@@ -20,7 +20,7 @@ import { instantiate, type KernelExports, spinWhile } from './pool-loop.ts';
 import { bestVariant, type KernelVariant, kernelModule } from './wasm.ts';
 
 /** Work below this many microseconds is not worth waking a thread for. */
-const WORTH_SHARING = 40;
+const WORTH_SHARING = 30;
 /** How long the caller polls for the helpers' last items before it sleeps. */
 const CALLER_SPIN = 100;
 /** How long an idle helper looks out for the next job before it sleeps. */
