@@ -106,7 +106,6 @@ function planStretch(
   const pack: Pack = { group, first, end, pages: [], rows: [], blocks: [], spares: [], waves: [] };
   // A page without live rows is emptied from the start; it goes with the masks if nothing moves into it.
   const emptied: number[] = [];
-  let ahead: number[] = [];
   let positions: number[] = [];
   try {
     for (let i = first; i < end; i++) {
@@ -124,8 +123,6 @@ function planStretch(
           endPage(c, pack, positions);
           if (pack.pages.length === sources - 1) throw NO_GAIN;
           positions = [];
-          emptied.push(...ahead);
-          ahead = [];
           startPage(c, pack, emptied, position);
           pairs = null;
         }
@@ -136,7 +133,8 @@ function planStretch(
         pairs.push(row, positions.length);
         positions.push(position);
       }
-      if (pairs) ahead.push(from);
+      // The next wave may write it: its last rows leave in this one.
+      if (pairs) emptied.push(from);
     }
     endPage(c, pack, positions);
   } catch {

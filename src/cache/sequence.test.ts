@@ -215,6 +215,20 @@ describe('fork', () => {
     expect(alone.unique).toBe(alone.held);
   });
 
+  test('the first to write leaves the shared page alone, even where it had room ready', () => {
+    const { sequence, model } = open();
+    appendRows(cache, sequence, model, 40, random);
+    appendRows(cache, sequence, model, 1, random);
+    const child = sequence.fork();
+    const shared = sequence.content.pageAt(0, 0);
+    const childModel = copyModel(model);
+    appendRows(cache, sequence, model, 1, random);
+    expect(sequence.content.pageAt(0, 0)).not.toBe(shared);
+    expect(child.content.pageAt(0, 0)).toBe(shared);
+    compare(cache, child, childModel);
+    checkInvariants(cache, [sequence, child]);
+  });
+
   test('a shared page counts for its first owner, and stays when that one is freed', () => {
     const { sequence, model } = open();
     appendRows(cache, sequence, model, 64, random);
