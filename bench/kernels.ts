@@ -1,5 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { ATTEND_BYTES, KIND_ATTEND, PAGE_TOKENS } from '../kernels/abi.ts';
 import { buildKernels } from '../scripts/build-kernels.ts';
@@ -7,6 +6,8 @@ import { type CpuKernels, createKernels } from '../src/backend/cpu/kernels.ts';
 import type { KernelVariant } from '../src/backend/cpu/wasm.ts';
 import { ALL, prepare, type Ref, writeAttend } from '../test/helpers/attention.ts';
 import { type Format, Scene } from '../test/helpers/scene.ts';
+import { metadata } from './lib/metadata.ts';
+import { writeResult } from './lib/result.ts';
 
 /**
  * Speed of the attention kernels: decode (one row) and prefill (a chunk of rows at the end of the keys), by format, keys
@@ -23,7 +24,6 @@ const { values } = parseArgs({
     threads: { type: 'string', default: `1,${availableParallelism()}` },
     variant: { type: 'string' },
     ms: { type: 'string', default: '300' },
-    json: { type: 'string', default: 'bench/results/kernels.json' },
   },
 });
 const headDim = Number(values['head-dim']);
@@ -128,16 +128,5 @@ for (const threads of new Set(list(values.threads).map(Number))) {
   }
   await kernels.dispose();
 }
-const metadata = {
-  when: new Date().toISOString(),
-  cpu: cpus()[0]?.model,
-  cores: availableParallelism(),
-  node: process.version,
-  v8: process.versions.v8,
-  variant,
-  headDim,
-  group,
-  kvHeads,
-};
-mkdirSync(new URL('./results/', import.meta.url), { recursive: true });
-writeFileSync(values.json, `${JSON.stringify({ metadata, lines }, null, 1)}\n`);
+const run = metadata({ v8: process.versions.v8 });
+console.log(`written to ${writeResult('kernels', run, { variant, headDim, group, kvHeads, lines })}`);

@@ -97,14 +97,15 @@ function writeValue(cell: usize, layout: usize, headDim: i32, token: i32, from: 
 }
 
 function code(x: f32, inverse: f32): i32 {
-  return nearest<f32>(x * inverse) as i32;
+  return nearest<f32>(max<f32>(-127, min<f32>(127, x * inverse))) as i32;
 }
 
-/** Greatest magnitude of a row; NaN does not count. */
+/** Greatest magnitude of a row, finite; NaN does not count. */
 function largest(from: usize, count: i32): f32 {
   let most = f32x4.splat(0);
   for (let i: usize = 0, end: usize = count << 2; i < end; i += 16) {
     most = f32x4.pmax(most, f32x4.abs(v128.load(from + i)));
   }
-  return maxOf(most);
+  // A little less than f32's greatest, so that 127 * (top / 127) cannot round to infinity.
+  return min<f32>(maxOf(most), 3.4e38);
 }

@@ -53,6 +53,9 @@ export function matmul(
   }
 }
 
+// The tiles are written out, one local a register: rows x vectors accumulators, at most 12, so that with the operands they
+// fit the 15 vector registers that V8 hands out on x86-64.
+
 function tile6x2(a: usize, depth: i32, b: usize, ldb: usize, c: usize, accumulate: bool): void {
   let c00 = f32x4.splat(0);
   let c01 = f32x4.splat(0);

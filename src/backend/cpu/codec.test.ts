@@ -151,6 +151,23 @@ it('rounds every half to nearest, ties to even, and saturates', () => {
   scene.dispose();
 });
 
+it('stores no infinity and no NaN in int8', () => {
+  const scene = new Scene(kernels, 8, [{ k: 'int8', v: 'int8', unrotated: true }], 2);
+  const cell = scene.alloc(scene.layoutField(0, LAYOUT_CELL_BYTES));
+  const row = Float32Array.of(NaN, Infinity, -Infinity, 1, 0, -0, NaN, 3e38);
+  scene.append(0, cell, 9, [0], row, row);
+  const { k, v } = scene.read(0, cell, 9, 1);
+  expect(k).toEqual(v);
+  expect(k.every(Number.isFinite)).toBe(true);
+  expect([k[0], k[6]]).toEqual([0, 0]);
+  expect(k[1]).toBeGreaterThan(3e38);
+  expect(k[2]).toBeLessThan(-3e38);
+  const nothing = new Float32Array(8).fill(NaN);
+  scene.append(0, cell, 9, [0], nothing, nothing);
+  expect(scene.read(0, cell, 9, 1).k.every(x => x === 0)).toBe(true);
+  scene.dispose();
+});
+
 it.each(['f32', 'f16', 'int8'] as const)('copies %s rows with their parameters and columns', format => {
   const other = format === 'int8' ? 'f32' : 'int8';
   for (const [k, v] of [
