@@ -54,6 +54,19 @@ test('equal positions share a block until its last reference goes', () => {
   expect(blocks.at(b, 1)).toBe(8);
 });
 
+test('blocks of equal hash are told apart, also after one of them is gone', () => {
+  const { blocks, account } = table();
+  // Found by search: these two have the same 32-bit hash.
+  const one = [0, 222, 476];
+  const two = [0, 478, 748];
+  const a = blocks.intern(one, 0, 3, account);
+  const b = blocks.intern(two, 0, 3, account);
+  expect([blocks.at(a, 1), blocks.at(b, 1)]).toEqual([222, 478]);
+  blocks.release(b);
+  expect(blocks.intern(one, 0, 3, account)).toBe(a);
+  expect(blocks.count).toBe(1);
+});
+
 test('deltas that overflow are not counted on', () => {
   const { blocks, account } = table();
   expect(PositionTable.fits(10, 10 + 65535)).toBe(true);

@@ -204,7 +204,7 @@ function step(world: World, living: Living, op: Op): void {
       break;
     }
     case 'truncate': {
-      const position = Math.floor(end * op.share);
+      const position = positionNear(model, op.share, end);
       sequence.truncate(position);
       living.model = model.map(entries => entries.filter(entry => positionOf(entry) < position));
       living.promised = 0;
@@ -212,7 +212,7 @@ function step(world: World, living: Living, op: Op): void {
       break;
     }
     case 'shift': {
-      const from = Math.floor(end * op.from);
+      const from = positionNear(model, op.from, end);
       const to = op.toEnd ? Number.POSITIVE_INFINITY : Math.min(end - 1, from + 90);
       try {
         sequence.shift(op.delta, from, to);
@@ -253,6 +253,13 @@ function step(world: World, living: Living, op: Op): void {
       world.living.splice(world.living.indexOf(living), 1);
       break;
   }
+}
+
+/** The position of some entry, so that cuts fall where entries are however far apart they lie. */
+function positionNear(model: Model, share: number, end: number): number {
+  const entries = model.flat();
+  const entry = entries[Math.floor(share * entries.length)];
+  return entry ? positionOf(entry) : end + Math.floor(share * 10);
 }
 
 function runWorld(

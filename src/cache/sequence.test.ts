@@ -419,6 +419,49 @@ describe('truncate and shift', () => {
     checkInvariants(cache, [sequence]);
   });
 
+  test('a truncate cuts shifted entries by where they are now', () => {
+    const { sequence, model } = open();
+    appendRows(cache, sequence, model, 64, random);
+    sequence.shift(-10, 20, Number.POSITIVE_INFINITY);
+    sequence.truncate(30);
+    for (const [view, entries] of model.entries()) {
+      for (const entry of entries.slice(20)) entry.shift = -10;
+      model[view] = entries.slice(0, 40).filter((_, i) => i < 20 || i - 10 < 30);
+    }
+    expect(sequence.entries(0, 0)).toBe(40);
+    compare(cache, sequence, model);
+    checkInvariants(cache, [sequence]);
+  });
+
+  test('references that a shift has split join again when it is taken back', () => {
+    const { sequence, model } = open();
+    appendRows(cache, sequence, model, 64, random);
+    sequence.shift(-2, 10, 20);
+    expect(sequence.refCount(2, 1)).toBe(3);
+    sequence.shift(1, 0, 8);
+    expect(sequence.refCount(2, 1)).toBe(4);
+    for (const entries of model) {
+      for (const [i, entry] of entries.entries()) entry.shift = i < 8 ? 1 : i >= 10 && i < 20 ? -2 : 0;
+    }
+    compare(cache, sequence, model);
+    sequence.keep(2, 1, [
+      [0, 7],
+      [12, 64],
+    ]);
+    sequence.shift(2, 10, 18);
+    expect(sequence.refCount(2, 1)).toBe(2);
+    checkInvariants(cache, [sequence]);
+  });
+
+  test('a promise takes in that a moved last page is not written any more', () => {
+    const { sequence, model } = open();
+    appendRows(cache, sequence, model, 32, random);
+    sequence.reserve(32);
+    const { reserved } = cache.stats();
+    sequence.shift(-1, 1, Number.POSITIVE_INFINITY);
+    expect(cache.stats().reserved).toBeGreaterThan(reserved + views * 4096 - 1);
+  });
+
   test('no entry may be moved before the start or past the end', () => {
     const { sequence, model } = open();
     appendRows(cache, sequence, model, 100, random);
