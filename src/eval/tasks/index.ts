@@ -1,0 +1,38 @@
+import { KvasirError } from '../../errors.ts';
+import { COPY } from './copy.ts';
+import { FREQUENT } from './frequent.ts';
+import { GAPS } from './gaps.ts';
+import { JSON_LOOKUP } from './json.ts';
+import { LABELS } from './labels.ts';
+import { NIAH } from './niah.ts';
+import { NUMBERS } from './numbers.ts';
+import { PASSKEY } from './passkey.ts';
+import { PEOPLE } from './people.ts';
+import { REGISTER } from './registers.ts';
+import { STRINGS } from './strings.ts';
+import type { Task } from './types.ts';
+import { VARIABLES } from './variables.ts';
+
+/** All tasks; those in which the bundled model is reliable come first. */
+export const TASKS: readonly Task[] = [
+  ...NIAH,
+  PASSKEY,
+  JSON_LOOKUP,
+  ...VARIABLES,
+  PEOPLE,
+  REGISTER,
+  STRINGS,
+  COPY,
+  NUMBERS,
+  LABELS,
+  GAPS,
+  FREQUENT,
+];
+
+/** Raises `invalid_request` where there is none of this name. */
+export function findTask(name: string): Task {
+  const task = TASKS.find(each => each.name === name);
+  if (task) return task;
+  const allowed = TASKS.map(each => each.name);
+  throw new KvasirError('invalid_request', 'no such task', { field: 'tasks', value: name, allowed });
+}
