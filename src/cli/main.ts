@@ -2,6 +2,7 @@ import { Command, type CommanderError } from 'commander';
 import { KvasirError } from '../errors.ts';
 import { benchCommand } from './bench.ts';
 import { chatCommand } from './chat.ts';
+import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import type { Context } from './io.ts';
@@ -20,6 +21,7 @@ const COMMANDS = {
   models: modelsCommand,
   inspect: inspectCommand,
   score: scoreCommand,
+  eval: evalCommand,
   bench: benchCommand,
 };
 

@@ -34,6 +34,7 @@ export async function perplexity(
   setting: CacheSetting,
   windows: readonly (readonly number[])[],
   pause?: Pause,
+  onWindow: () => void = () => {},
 ): Promise<PerplexityResult> {
   let nll = 0;
   let tokens = 0;
@@ -46,6 +47,7 @@ export async function perplexity(
       tokens++;
       bytes += model.tokenizer.bytes(next).length;
     });
+    onWindow();
   }
   return { tokens, nll, perplexity: Math.exp(nll / tokens), bitsPerByte: nll / Math.LN2 / bytes };
 }

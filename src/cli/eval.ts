@@ -1,0 +1,188 @@
+import { readFile } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
+import type { Command } from 'commander';
+import type { EngineOptions, LoadOptions } from '../engine/types.ts';
+import { KvasirError } from '../errors.ts';
+import { cacheSetting } from '../eval/cache-setting.ts';
+import { reportTables } from '../eval/report.ts';
+import { type EvalPlan, METERS, runEval, TEXT_MEASURES } from '../eval/run.ts';
+import { findTask, STRONG, TASKS } from '../eval/tasks/index.ts';
+import type { Phrasing } from '../eval/tasks/types.ts';
+import { resolveModel } from '../model/hub/catalogue.node.ts';
+import { table } from './format.ts';
+import { type Context, printJson } from './io.ts';
+import {
+  addOptions,
+  type CliOption,
+  choice,
+  ENGINE_OPTIONS,
+  JSON_OUTPUT,
+  LOAD_OPTIONS,
+  MODEL,
+  nonEmpty,
+  number,
+  pick,
+} from './options.ts';
+import { Progress } from './progress.ts';
+
+const names = (what: string) => ({
+  what,
+  parse: (text: string) => (/^[\w-]+(,[\w-]+)*$/.test(text) ? text.split(',') : undefined),
+});
+const LENGTHS = {
+  what: 'whole numbers from 1, parted by commas',
+  parse(text: string) {
+    const values = text.split(',').map(Number);
+    return values.every(value => Number.isSafeInteger(value) && value >= 1) ? values : undefined;
+  },
+};
+const BUNDLED = 'kvasir-mini';
+
+const OWN: readonly CliOption[] = [
+  {
+    key: 'tasks',
+    flags: '--tasks <names>',
+    description: `tasks, parted by commas: strong (those that ${BUNDLED} masters), all, ${[...TASKS.map(task => task.name), ...TEXT_MEASURES].join(', ')}`,
+    accepts: names('names parted by commas'),
+    default: ['strong'],
+  },
+  {
+    key: 'lengths',
+    flags: '--lengths <tokens>',
+    description: 'lengths of the contexts, answers included; of the windows, for perplexity and divergence',
+    accepts: LENGTHS,
+    default: [512],
+  },
+  {
+    key: 'n',
+    flags: '--n <count>',
+    description: 'instances of each task at each length; windows',
+    accepts: number({ min: 1, max: 100_000, integer: true }),
+    default: 10,
+  },
+  {
+    key: 'cache',
+    flags: '--cache <settings>',
+    description: 'cache settings, parted by commas, each run on the same instances: f32, f16, int8',
+    accepts: names('names parted by commas'),
+    default: ['f32'],
+  },
+  {
+    key: 'meter',
+    flags: '--meter <meter>',
+    description: 'forced: every token of the answer is the likeliest given those before; greedy: write and compare',
+    accepts: choice(Object.keys(METERS)),
+    default: 'forced',
+  },
+  {
+    key: 'phrasing',
+    flags: '--phrasing <style>',
+    description: `how questions are put: as ${BUNDLED} was trained, or for other models; default by the model`,
+    accepts: choice(['training', 'natural']),
+  },
+  {
+    key: 'seed',
+    flags: '--seed <number>',
+    description: 'other instances',
+    accepts: number({ min: 0, max: Number.MAX_SAFE_INTEGER, integer: true }),
+    default: 0,
+  },
+  {
+    key: 'text',
+    flags: '--text <path>',
+    description: 'a text for perplexity and divergence; default: the bundled books',
+    accepts: nonEmpty,
+  },
+  { key: 'prefill', flags: '--prefill <order>', description: 'order of prefill', accepts: choice(['token', 'layer']) },
+  { key: 'out', flags: '--out <path>', description: 'write the results with all metadata here', accepts: nonEmpty },
+];
+const LOAD = LOAD_OPTIONS.filter(option => option.key !== 'cache');
+
+/** `kvasir eval`: what a model gets right, and how far a cache setting moves it. */
+export function evalCommand(command: Command, context: Context): Command {
+  addOptions(command.description('measure a model on tasks, under settings of the cache'), [
+    MODEL,
+    ...OWN,
+    ...LOAD,
+    ...ENGINE_OPTIONS,
+    JSON_OUTPUT,
+  ]);
+  return command.action((options: Record<string, unknown>) => evaluate(context, options));
+}
+
+async function evaluate(context: Context, options: Record<string, unknown>): Promise<void> {
+  const { io } = context;
+  // Whatever was asked for wrongly is refused before a model is loaded.
+  const partial = await planOf(options);
+  const found = await resolveModel(context.catalogue, options.model as string);
+  const load: LoadOptions = { ...found, ...pick(options, LOAD) };
+  const plan: EvalPlan = {
+    ...partial,
+    phrasing: (options.phrasing as Phrasing) ?? (found.name === BUNDLED ? 'training' : 'natural'),
+  };
+  const [{ openModelForEval }, { evalResult, writeWhole }] = await Promise.all([
+    import('../eval/open.node.ts'),
+    import('../eval/result.node.ts'),
+  ]);
+
+  const interrupt = new AbortController();
+  const release = io.onInterrupt(() => interrupt.abort());
+  const progress = new Progress(io, (done, total) => (total > 1 ? `${done}/${total}` : ''));
+  try {
+    const engine = pick(options, ENGINE_OPTIONS) as EngineOptions;
+    await using opened = await openModelForEval(load, engine, at => progress.update(at.what, at.fraction, 1));
+    progress.stop();
+    const cells = await runEval(opened.model, plan, {
+      onProgress: (what, done, total) => progress.update(what, done, total),
+      async pause() {
+        await setImmediate();
+        if (interrupt.signal.aborted) throw new KvasirError('aborted', 'the evaluation was stopped');
+      },
+    });
+    progress.stop();
+    const result = evalResult(opened.model.info, plan, cells);
+    if (options.out) await writeWhole(options.out as string, `${JSON.stringify(result, null, 1)}\n`);
+    if (options.json) printJson(io, result);
+    else
+      io.stdout.write(
+        `${reportTables(cells)
+          .map(({ head, rows }) => table(head, rows))
+          .join('\n\n')}\n`,
+      );
+  } finally {
+    progress.stop();
+    release();
+  }
+}
+
+async function planOf(options: Record<string, unknown>): Promise<Omit<EvalPlan, 'phrasing'>> {
+  const { bundledCorpus } = await import('../eval/corpus.node.ts');
+  const asked = [...new Set(options.tasks as string[])];
+  const texts = TEXT_MEASURES.filter(kind => asked.includes(kind));
+  const tasks = asked
+    .filter(name => !texts.includes(name as (typeof texts)[number]))
+    .flatMap(name => (name === 'strong' ? STRONG : name === 'all' ? TASKS : [findTask(name)]));
+  const { lengths, n, seed, meter, prefill } = options as unknown as EvalPlan & { prefill?: 'token' | 'layer' };
+  return {
+    tasks: [...new Set(tasks)],
+    texts,
+    lengths,
+    n,
+    seed,
+    meter,
+    caches: (options.cache as string[]).map(text => cacheSetting(text, prefill)),
+    books: await bundledCorpus(),
+    ...(options.text !== undefined && { text: await readText(options.text as string) }),
+  };
+}
+
+async function readText(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch((cause: Error) => {
+    throw new KvasirError('invalid_request', `the text cannot be read: ${cause.message}`, {
+      field: '--text',
+      value: path,
+      allowed: 'a file of UTF-8 text',
+      cause,
+    });
+  });
+}

@@ -1,0 +1,24 @@
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { ModelInfo } from '../engine/types.ts';
+import { metadata } from './metadata.node.ts';
+import type { Cell, EvalPlan } from './run.ts';
+
+/** Everything about one run of an evaluation, ready for JSON. */
+export function evalResult(info: ModelInfo, plan: EvalPlan, cells: readonly Cell[]) {
+  const { tasks, texts, lengths, n, seed, caches, meter, phrasing } = plan;
+  const { name, fingerprint, mode, provider } = info;
+  return {
+    run: metadata(),
+    model: { name, fingerprint, mode, provider },
+    plan: { tasks: tasks.map(task => task.name), texts, lengths, n, seed, caches, meter, phrasing },
+    cells,
+  };
+}
+
+/** Writes a file whole or not at all. */
+export async function writeWhole(path: string, content: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(`${path}.part`, content);
+  await rename(`${path}.part`, path);
+}
