@@ -21,7 +21,7 @@ export interface Memory {
   readonly peak: number;
 }
 
-/** `exact`: dequantized f32 weights. `fast`: n-bit weights, int8 activations. */
+/** `exact`: dequantized f32 weights. `fast`: n-bit weights, activations in two 8-bit parts. */
 export type NumericMode = 'exact' | 'fast';
 
 export interface DenseOptions {

@@ -11,7 +11,7 @@ import { headGraph, segmentGraph } from './segment.ts';
 import { readVectors, streamEmbedding, streamProduct } from './stream.ts';
 
 /** Raised when what is written, or how, changes: folders of other versions are never read. */
-export const REPACK_VERSION = 2;
+export const REPACK_VERSION = 3;
 export const WEIGHTS_FILE = 'weights.bin';
 /** A temporary folder this old was left by a process that is gone. */
 const STALE_MS = 6 * 3600_000;

@@ -34,7 +34,7 @@ export function headGraph(config: ModelConfig, plan: SegmentPlan, weights: Weigh
   const g = new GraphBuilder();
   const s = new Scope(g, config, weights);
   g.input('hidden', ['rows', config.hidden]);
-  project(g, weights, s.norm('hidden', 'norm'), plan.logits, ['logits'], undefined, 'int16');
+  project(g, weights, s.norm('hidden', 'norm'), plan.logits, ['logits']);
   g.output('logits', ['rows', config.vocab]);
   return g.build();
 }
