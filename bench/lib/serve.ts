@@ -19,7 +19,9 @@ export async function serveLines(handlers: Handlers): Promise<void> {
       const result = (await handler(args)) ?? null;
       write(`${JSON.stringify({ id, result })}\n`);
     } catch (error) {
-      write(`${JSON.stringify({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })}\n`);
+      write(
+        `${JSON.stringify({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })}\n`,
+      );
     }
   }
 }

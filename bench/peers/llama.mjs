@@ -49,14 +49,14 @@ async function load({ path, threads = 2, context: contextSize = 4352, batch = 51
   };
 }
 
-/** Prompt to first token, then `decode` more tokens, greedily, end tokens ignored. Milliseconds: `prefill`, and `steps` one a token. */
-async function generate({ tokens, decode }) {
+/** Prompt to first token, then `decode` more tokens, greedily by default, end tokens ignored. Milliseconds: `prefill`, and `steps` one a token. */
+async function generate({ tokens, decode, temperature = 0, seed = 1 }) {
   await sequence.clearHistory();
   const made = [];
   const steps = [];
   let last = performance.now();
   let prefill = 0;
-  for await (const token of sequence.evaluate(tokens, { temperature: 0, yieldEogToken: true })) {
+  for await (const token of sequence.evaluate(tokens, { temperature, seed, topK: 0, topP: 1, yieldEogToken: true })) {
     const now = performance.now();
     if (made.length === 0) prefill = now - last;
     else steps.push(now - last);
@@ -74,7 +74,10 @@ async function generate({ tokens, decode }) {
  */
 async function force({ prompt, continuation, top = 2 }) {
   await sequence.clearHistory();
-  const ask = token => [token, { generateNext: { probabilities: true, options: { temperature: 1, topK: 0, topP: 1, minP: 0 } } }];
+  const ask = token => [
+    token,
+    { generateNext: { probabilities: true, options: { temperature: 1, topK: 0, topP: 1, minP: 0 } } },
+  ];
   const input = [...prompt.slice(0, -1), ask(prompt.at(-1)), ...continuation.slice(0, -1).map(ask)];
   const outputs = await sequence.controlledEvaluate(input);
   return outputs
