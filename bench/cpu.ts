@@ -6,10 +6,11 @@
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { cacheDir } from '../src/model/hub/cache-dir.node.ts';
+import { findShelved } from '../src/model/hub/shelf.node.ts';
 import { alternate } from './lib/alternate.ts';
 import { Busy } from './lib/busy.ts';
 import { Child } from './lib/child.ts';
@@ -28,8 +29,8 @@ const { values } = parseArgs({
 });
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const bundled = here('../models/kvasir-mini.gguf');
-const pulled = join(cacheDir(), 'models/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf');
-const models = values.models?.split(',') ?? [existsSync(pulled) ? pulled : null, bundled].filter(path => path !== null);
+const pulled = (await findShelved(cacheDir(), 'smollm2-135m'))?.path;
+const models = values.models?.split(',') ?? [...(pulled ? [pulled] : []), bundled];
 const threads = Number(values.threads);
 const rounds = values.quick ? 2 : Number(values.rounds);
 const lengths = values.quick ? [512] : [512, 4096];
