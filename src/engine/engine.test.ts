@@ -140,6 +140,14 @@ describe('sessions', () => {
     await engine.closeSession(session);
   });
 
+  test('may be used again as soon as an answer was left', async () => {
+    const session = await engine.openSession('tiny');
+    for (let i = 0; i < 5; i++)
+      for await (const part of engine.generate({ ...base, session, maxTokens: 500 })) if (part.index === 0) break;
+    expect((await run({ session })).tokens).toEqual((await run()).tokens);
+    await engine.closeSession(session);
+  });
+
   test('closing during an answer frees its cache at the end', async () => {
     const session = await engine.openSession('tiny');
     const answer = run({ session });

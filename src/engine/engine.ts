@@ -117,6 +117,9 @@ export class Engine implements EngineApi {
   }
 
   async *generate(options: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GeneratePart> {
+    // Whoever left an answer may go on at once: the session is free when the next step has seen it.
+    const session = this.#sessions.get(options.session ?? '');
+    while (session?.request?.aborted) await this.#platform.breathe();
     const request = this.#enqueue(options);
     const abort = () => {
       request.aborted = true;
@@ -166,7 +169,7 @@ export class Engine implements EngineApi {
       onDrain: () => this.#wake(),
     });
     model.scheduler.enqueue(request);
-    if (session) session.busy = true;
+    if (session) session.request = request;
     model.usedAt = performance.now();
     return request;
   }

@@ -278,7 +278,7 @@ export class Scheduler {
     for (const answer of request.answers) this.#decodes.delete(answer);
     const sequences = [request.sequence, ...request.answers.map(answer => answer.sequence)].filter(s => s !== null);
     if (request.session) {
-      request.session.busy = false;
+      request.session.request = null;
       const sequence = sequences[0];
       if (sequence && partial) sequence.free();
       else if (sequence) this.#keep(request, sequence);

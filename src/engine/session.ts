@@ -5,7 +5,8 @@ import type { FormatName } from '../cache/types.ts';
 export class Session {
   readonly id: string;
   readonly model: string;
-  busy = false;
+  /** The request that uses it. */
+  request: { readonly aborted: boolean } | null = null;
   /** Tokens whose entries the sequence holds, in order. */
   tokens: number[] = [];
   sequence: CacheSequence | null = null;
@@ -16,6 +17,10 @@ export class Session {
   constructor(id: string, model: string) {
     this.id = id;
     this.model = model;
+  }
+
+  get busy(): boolean {
+    return this.request !== null;
   }
 
   /**
