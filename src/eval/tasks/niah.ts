@@ -52,7 +52,7 @@ function single(draw: Draw, length: number, tools: Tools, kind: ValueKind, sente
   return inHaystack(draw, tools, length, { head: HEAD(kind), filler: 'text', units, questions, about: [0], depth });
 }
 
-/** How many of `wanted` keys fit half of the length. */
+/** As many of `wanted` keys as fit half of the length. */
 function keys(draw: Draw, tools: Tools, length: number, wanted: number): string[] {
   const cost = tools.count(unit('number', 'beautiful-mountain', '1234567')) + 3;
   const fit = Math.floor(((length - 200) * 0.5) / cost);
