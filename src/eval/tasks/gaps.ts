@@ -42,6 +42,11 @@ export const GAPS: Task = {
     }
     if (questions.length === 0) return null;
     const head = draw.choice(['', 'Read the text carefully.']);
-    return fitting(tools, length, conversations(draw, tools)({ head, context, questions }));
+    const converse = conversations(draw, tools);
+    // What was kept free for the questions and is not needed; text that would repeat a sentence is left out.
+    const room = length - tools.size(converse({ head, context, questions })) - 2;
+    const rest = tools.filler.natural(draw, room).filter(piece => !context.includes(piece.text.trim()));
+    context += rest.map(piece => piece.text).join('');
+    return fitting(tools, length, converse({ head, context, questions }));
   },
 };
