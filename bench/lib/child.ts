@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { processorSeconds } from './busy.ts';
 import { type Resident, resident } from './memory.ts';
 
 /** A measured process that answers JSON lines (serve.ts). `await using` ends it. */
@@ -50,6 +51,11 @@ export class Child implements AsyncDisposable {
   /** Resident bytes as the kernel sees them, read from outside. */
   memory(): Resident {
     return resident(this.#process.pid!);
+  }
+
+  /** Processor seconds used so far. */
+  processorSeconds(): number {
+    return processorSeconds(this.#process.pid!);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

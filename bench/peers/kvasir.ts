@@ -11,13 +11,15 @@ let engine: EngineApi | null = null;
 interface LoadArguments extends Omit<LoadOptions, 'name'> {
   threads: number;
   context: number;
+  /** Folder of repacked weights; an empty one makes this a first load. Default: the user's. */
+  cacheDir?: string;
 }
 
-async function load({ threads, ...options }: LoadArguments) {
+async function load({ threads, cacheDir: folder = cacheDir(), ...options }: LoadArguments) {
   const begin = performance.now();
-  engine = new Engine(nodePlatform(), { threads, cacheDir: cacheDir() });
-  await engine.load({ ...options, name: 'model' });
-  return { ms: performance.now() - begin };
+  engine = new Engine(nodePlatform(), { threads, cacheDir: folder });
+  const { vocab } = await engine.load({ ...options, name: 'model' });
+  return { ms: performance.now() - begin, vocab };
 }
 
 /** Prompt to first token, then `decode` more, greedily, end tokens ignored. Milliseconds: `prefill`, and `steps` one a token. */

