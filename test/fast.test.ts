@@ -2,9 +2,10 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Kernels } from '../src/backend/types.ts';
 import type { LoadedModel } from '../src/engine/loaded-model.ts';
-import { argmax, logSumExp } from '../src/engine/sampler.ts';
+import { argmax } from '../src/engine/sampler.ts';
 import { runForced } from '../src/engine/score.ts';
 import type { LoadOptions } from '../src/engine/types.ts';
+import { Divergence } from '../src/eval/meters/divergence.ts';
 import { testPath } from './golden.ts';
 import { BUNDLED, openKernels, openLoaded, pulled } from './models.ts';
 
@@ -120,19 +121,14 @@ async function divergence(path: string, options: Partial<LoadOptions>, format: F
     reference[at] = logits.slice();
   });
   await exact.dispose();
-  let agree = 0;
-  let kl = 0;
+  const sum = new Divergence();
   const other = await openLoaded(kernels, path, options);
-  await runs(other, format, (at, logits) => {
-    const truth = reference[at]!;
-    if (argmax(truth) === argmax(logits)) agree++;
-    const [p, q] = [logSumExp(truth), logSumExp(logits)];
-    for (let id = 0; id < logits.length; id++) kl += Math.exp(truth[id]! - p) * (truth[id]! - p - (logits[id]! - q));
-  });
+  await runs(other, format, (at, logits) => sum.add(reference[at]!, logits));
   await other.dispose();
-  const count = reference.length;
-  expect(count).toBeGreaterThanOrEqual(TOKENS);
-  return { agreement: agree / count, kl: kl / count };
+  const result = sum.result();
+  expect(result.count).toBe(reference.length);
+  expect(result.count).toBeGreaterThanOrEqual(TOKENS);
+  return result;
 }
 
 const MODELS = [

@@ -5,7 +5,7 @@ import type { EngineOptions, LoadOptions } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
 import { cacheSetting } from '../eval/cache-setting.ts';
 import { reportTables } from '../eval/report.ts';
-import { type EvalPlan, METERS, runEval, TEXT_MEASURES } from '../eval/run.ts';
+import { type Cell, type EvalPlan, METERS, runEval, TEXT_MEASURES } from '../eval/run.ts';
 import { findTask, STRONG, TASKS } from '../eval/tasks/index.ts';
 import type { Phrasing } from '../eval/tasks/types.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
@@ -94,7 +94,12 @@ const OWN: readonly CliOption[] = [
     accepts: nonEmpty,
   },
   { key: 'prefill', flags: '--prefill <order>', description: 'order of prefill', accepts: choice(['token', 'layer']) },
-  { key: 'out', flags: '--out <path>', description: 'write the results with all metadata here', accepts: nonEmpty },
+  {
+    key: 'out',
+    flags: '--out <path>',
+    description: 'write the results with all metadata here, after each cell',
+    accepts: nonEmpty,
+  },
 ];
 const LOAD = LOAD_OPTIONS.filter(option => option.key !== 'cache');
 
@@ -120,8 +125,9 @@ async function evaluate(context: Context, options: Record<string, unknown>): Pro
     ...partial,
     phrasing: (options.phrasing as Phrasing) ?? (found.name === BUNDLED ? 'training' : 'natural'),
   };
-  const [{ openModelForEval }, { evalResult, writeWhole }] = await Promise.all([
+  const [{ openModelForEval }, { metadata }, { evalResult, writeWhole }] = await Promise.all([
     import('../eval/open.node.ts'),
+    import('../eval/metadata.node.ts'),
     import('../eval/result.node.ts'),
   ]);
 
@@ -132,16 +138,23 @@ async function evaluate(context: Context, options: Record<string, unknown>): Pro
     const engine = pick(options, ENGINE_OPTIONS) as EngineOptions;
     await using opened = await openModelForEval(load, engine, at => progress.update(at.what, at.fraction, 1));
     progress.stop();
+    const run = metadata();
+    const resultOf = (cells: readonly Cell[]) => evalResult(opened.model.info, plan, cells, run);
+    const done: Cell[] = [];
     const cells = await runEval(opened.model, plan, {
-      onProgress: (what, done, total) => progress.update(what, done, total),
+      onProgress: (what, count, total) => progress.update(what, count, total),
+      // A long run that is stopped leaves what it had.
+      async onCell(cell) {
+        done.push(cell);
+        if (options.out) await writeWhole(options.out as string, `${JSON.stringify(resultOf(done), null, 1)}\n`);
+      },
       async pause() {
         await setImmediate();
         if (interrupt.signal.aborted) throw new KvasirError('aborted', 'the evaluation was stopped');
       },
     });
     progress.stop();
-    const result = evalResult(opened.model.info, plan, cells);
-    if (options.out) await writeWhole(options.out as string, `${JSON.stringify(result, null, 1)}\n`);
+    const result = resultOf(cells);
     if (options.json) printJson(io, result);
     else
       io.stdout.write(

@@ -1,15 +1,15 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { ModelInfo } from '../engine/types.ts';
-import { metadata } from './metadata.node.ts';
+import { type Metadata, metadata } from './metadata.node.ts';
 import type { Cell, EvalPlan } from './run.ts';
 
 /** Everything about one run of an evaluation, ready for JSON. */
-export function evalResult(info: ModelInfo, plan: EvalPlan, cells: readonly Cell[]) {
+export function evalResult(info: ModelInfo, plan: EvalPlan, cells: readonly Cell[], run: Metadata = metadata()) {
   const { tasks, texts, lengths, n, seed, caches, meter, phrasing } = plan;
   const { name, fingerprint, mode, provider } = info;
   return {
-    run: metadata(),
+    run,
     model: { name, fingerprint, mode, provider },
     plan: { tasks: tasks.map(task => task.name), texts, lengths, n, seed, caches, meter, phrasing },
     cells,

@@ -65,11 +65,14 @@ export type Cell = TaskCell | TextCell;
 export interface EvalEvents {
   /** `done` of `total` instances and windows. */
   onProgress?(what: string, done: number, total: number): void;
-  onCell?(cell: Cell): void;
+  onCell?(cell: Cell): void | Promise<void>;
   pause?: Pause;
 }
 
-/** Runs the plan, cell by cell; the same plan, model and engine settings give the same cells. */
+/**
+ * Runs the plan, cell by cell; the same plan, model and engine settings give the same cells. The model must do nothing else
+ * meanwhile: its forward pass has one work space.
+ */
 export async function runEval(model: LoadedModel, plan: EvalPlan, events: EvalEvents = {}): Promise<Cell[]> {
   check(model, plan);
   const { tokenizer } = model;
@@ -80,9 +83,9 @@ export async function runEval(model: LoadedModel, plan: EvalPlan, events: EvalEv
   const cells: Cell[] = [];
   let done = 0;
   const step = (what: string) => events.onProgress?.(what, ++done, total);
-  const add = (cell: Cell) => {
+  const add = async (cell: Cell) => {
     cells.push(cell);
-    events.onCell?.(cell);
+    await events.onCell?.(cell);
   };
 
   for (const task of plan.tasks) {
@@ -96,7 +99,7 @@ export async function runEval(model: LoadedModel, plan: EvalPlan, events: EvalEv
           step(`${task.name} ${length} ${cache.name}`);
         }
         const tokens = samples.map(sample => sample.encoded.tokens);
-        add({ ...summary(task, outcomes, tokens), length, cache: cache.name, seconds: seconds(begin) });
+        await add({ ...summary(task, outcomes, tokens), length, cache: cache.name, seconds: seconds(begin) });
       }
     }
   }
@@ -109,7 +112,7 @@ export async function runEval(model: LoadedModel, plan: EvalPlan, events: EvalEv
         const result = await measureText(model, kind, cache, windows, events.pause, () =>
           step(`${kind} ${length} ${cache.name}`),
         );
-        add({ kind, length, cache: cache.name, windows: windows.length, result, seconds: seconds(begin) });
+        await add({ kind, length, cache: cache.name, windows: windows.length, result, seconds: seconds(begin) });
       }
     }
   }
