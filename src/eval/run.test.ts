@@ -88,7 +88,8 @@ test('the measures of running text, by cache setting, with progress', async () =
     expect((result as { bitsPerByte: number }).bitsPerByte).toBeLessThan(2.2);
   }
   expect(none).toMatchObject({ agreement: 1, logitError: 0 });
-  expect(little).toMatchObject({ count: 254 });
+  // Logits are compared at every position, the last of each window included.
+  expect(little).toMatchObject({ count: 256 });
   expect((more as { agreement: number }).agreement).toBeGreaterThan(0.9);
 });
 
