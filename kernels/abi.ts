@@ -7,10 +7,12 @@
 /** Tokens in a full page. */
 export const PAGE_TOKENS = 64;
 
-/** Numeric formats of a plane. */
+/** Numeric formats of a plane (src/cache/format.ts says what scalar and latent are). */
 export const FORMAT_F32 = 0;
 export const FORMAT_F16 = 1;
 export const FORMAT_INT8 = 2;
+export const FORMAT_SCALAR = 3;
+export const FORMAT_LATENT = 4;
 
 /**
  * LAYOUT: how the bytes of one (layer, KV head) cell of a page are used. Offsets are from the cell's start.
@@ -18,7 +20,7 @@ export const FORMAT_INT8 = 2;
  *   int8      K is [headDim / 2][64][2], V is [64 / 2][headDim][2] (pairs lie together for 16-bit dot products);
  *             codes are round(x / scale) in -127..127; one f32 scale per token for K and one for V.
  */
-export const LAYOUT_BYTES = 64;
+export const LAYOUT_BYTES = 192;
 export const LAYOUT_FORMAT_K = 0;
 export const LAYOUT_FORMAT_V = 4;
 export const LAYOUT_HEAD_DIM = 8;
@@ -35,6 +37,74 @@ export const LAYOUT_CELL_BYTES = 32;
 export const LAYOUT_KEYS_UNROTATED = 36;
 /** Channels that RoPE turns (pairs i, i + rotary / 2); the rest pass through. */
 export const LAYOUT_ROTARY = 40;
+/**
+ * Where planes of a cell lie outside of it: 0, or 1 + offset in the cell of four addresses (u32 each): K codes or shared
+ * rows, K parameter block, V codes or shared rows, V parameter block; an address 0 stands for "in the cell".
+ */
+export const LAYOUT_HEADER = 44;
+/** PLANE records of K and V, for scalar and latent formats. */
+export const LAYOUT_PLANE_K = 64;
+export const LAYOUT_PLANE_V = 128;
+
+/** PLANE: 64 bytes. Offsets are from the cell's start. */
+/** scalar: address of PART records, and how many. */
+export const PLANE_PARTS = 0;
+export const PLANE_PART_COUNT = 4;
+/** scalar: outlier slots; offset of u16 index[slots] (token * headDim + channel), and of f16 value[slots], added to the decoded element. Unused slots hold 0. */
+export const PLANE_OUTLIERS = 8;
+export const PLANE_OUTLIER_INDEX = 12;
+export const PLANE_OUTLIER_VALUE = 16;
+/** scalar: rank of the pair, offsets of f16 A [64][rank] and f16 B [rank][headDim]. latent: width of the shared rows. */
+export const PLANE_RANK = 20;
+export const PLANE_A = 24;
+export const PLANE_B = 28;
+/** latent: 16, 8 or 4; offset in the shared plane of f16 scale[64] and f16 offset[64] (8 and 4 bits); offset in the cell of f32 norm[64], -1: none; 1 where the parameter block holds a basis. */
+export const PLANE_BITS = 32;
+export const PLANE_ROW_SCALE = 36;
+export const PLANE_ROW_OFFSET = 40;
+export const PLANE_NORM = 44;
+export const PLANE_BASIS = 48;
+/** How ENCODE chooses outliers: OUTLIERS_*; rounds of the power iteration. */
+export const PLANE_OUTLIER_RULE = 52;
+export const PLANE_ROUNDS = 56;
+export const OUTLIERS_PER_CHANNEL = 0;
+export const OUTLIERS_PER_TOKEN = 1;
+export const OUTLIERS_BY_RANGE = 2;
+
+/**
+ * PART: channels of a scalar plane that are stored alike. Codes of a K plane, for each pair of channels: 64 tokens x 2 codes
+ * in vectors of 16 bytes; of a V plane, for each pair of tokens: width x 2 codes likewise. In vector L of the stretch, byte
+ * j >> (s * bits) holds the code of item 8 * (L * (8 / bits) + s) + (j >> 1) (token or channel) and of pair member j & 1.
+ * Widths are padded to whole vectors. 3 bits: a plane of the low 2 bits, then a plane of the high bit. 16 bits: f16
+ * [width][64] for K, f16 [64][width] for V.
+ */
+export const PART_BYTES = 64;
+/** Address of u16 channel[width]; 0: channels in order, starting at 0. */
+export const PART_CHANNELS = 0;
+export const PART_WIDTH = 4;
+export const PART_BITS = 8;
+/** 0: groups along tokens (parameters [64 / group][width]); 1: along channels (parameters [width / group][64]). */
+export const PART_ALONG = 12;
+export const PART_GROUP = 16;
+/** Offset of the codes. */
+export const PART_CODES = 20;
+/** 3 bits: offset of the plane of high bits. */
+export const PART_CODES_HIGH = 24;
+/** Offsets of f16 scale and f16 offset; -1: no offset. With PART_SHARED they are offsets in the parameter block, one a channel. */
+export const PART_SCALE = 28;
+export const PART_OFFSET = 32;
+export const PART_SHARED = 36;
+/** Address of f32 lut[2^bits]; 0: the code itself (absmax: code - 2^(bits - 1), sign: 2 * code - 1). */
+export const PART_LUT = 40;
+/** RANGE_* */
+export const PART_RANGE = 44;
+export const RANGE_MINMAX = 0;
+export const RANGE_ABSMAX = 1;
+export const RANGE_SIGN = 2;
+/** 1: orthonormal Hadamard transform over the part's channels. */
+export const PART_TRANSFORM = 48;
+/** Offset in the parameter block of f16 side[width]; -1: none. */
+export const PART_SIDE = 52;
 
 /** POSITIONS: block of the positions of one page's rows: i32 base, i32 reserved, u16 delta[64]; row i is at base + delta[i]. */
 export const POSITIONS_BYTES = 136;
@@ -187,3 +257,57 @@ export const KIND_MERGE = 2;
 export const KIND_APPEND = 3;
 export const KIND_COPY = 4;
 export const KIND_READ = 5;
+export const KIND_ENCODE = 6;
+export const KIND_SENSE_ROWS = 7;
+export const KIND_SENSE = 8;
+export const KIND_GRAM = 9;
+
+/**
+ * ENCODE: writes up to 64 rows into a cell of any format. A plane whose address is 0 is left alone. Rows from ENCODE_ROWS on
+ * are as if the last row were repeated (so that they widen no range); they are never seen.
+ */
+export const ENCODE_BYTES = 48;
+/** Addresses of f32 [rows][headDim] (latent: [rows][rank]), as stored: no RoPE is applied. */
+export const ENCODE_K = 0;
+export const ENCODE_V = 4;
+export const ENCODE_ROWS = 8;
+export const ENCODE_CELL = 12;
+export const ENCODE_LAYOUT = 16;
+export const ENCODE_LAYOUTS = 20;
+/** latent: addresses of f32 norm[rows] of this view, 0: none. Shared rows are written when ENCODE_K or ENCODE_V is given. */
+export const ENCODE_NORM_K = 24;
+export const ENCODE_NORM_V = 28;
+
+/**
+ * SENSE_ROWS: the softmax statistics of query rows over a view. An ATTEND record whose ATTEND_PARTIAL is the address of
+ * f32 [rows * group][2] = (max in units of log2, sum relative to 2^max); ATTEND_OUT is not used.
+ *
+ * SENSE: what the entries of a range of a view got from query rows whose statistics are known: an ATTEND record (of that
+ * range) followed by the fields below. Each asked plane is f32 [group][stride], at the number of the entry in the view.
+ * Probabilities of entries that a row does not see are 0 and count (in variance too).
+ */
+export const SENSE_BYTES = 128;
+/** Address of what SENSE_ROWS wrote for these rows. */
+export const SENSE_NORMS = 80;
+/** Number of the range's first entry. Entries are live rows, counted in order. */
+export const SENSE_ENTRY = 84;
+/** Floats between planes of the query heads of a group. */
+export const SENSE_STRIDE = 88;
+/** Addresses, 0: not asked. Accumulated over calls: sum of p; greatest p; -sum of p * ln(p + 1e-10). */
+export const SENSE_SUM = 92;
+export const SENSE_MAX = 96;
+export const SENSE_ENTROPY = 100;
+/** Welford's running mean and sum of squared deviations, both or none; SENSE_SEEN rows have gone in before. */
+export const SENSE_MEAN = 104;
+export const SENSE_M2 = 108;
+export const SENSE_SEEN = 112;
+
+/** GRAM: adds X^T X of f32 rows to a square matrix, for the column block [from, to) of the result. */
+export const GRAM_BYTES = 32;
+export const GRAM_X = 0;
+export const GRAM_ROWS = 4;
+export const GRAM_WIDTH = 8;
+/** f32 [width][width] */
+export const GRAM_OUT = 12;
+export const GRAM_FROM = 16;
+export const GRAM_TO = 20;

@@ -1,4 +1,5 @@
 /** The words of the cache (docs/architecture.md, "Words"). This room knows no method and no model. */
+import type { LatentFormat, PlaneFormat } from './format.ts';
 
 export type FormatName = 'f32' | 'f16' | 'int8';
 export const FORMAT_NAMES = ['f32', 'f16', 'int8'] as const satisfies readonly FormatName[];
@@ -103,4 +104,71 @@ export interface ReadResult {
   readonly positions: Int32Array;
   /** f32 [entries] each */
   readonly columns: Readonly<Record<string, Float32Array>>;
+}
+
+/** A plan that has been checked and has its space; exactly one of apply and discard ends it. apply cannot fail unless the sequence has changed since. */
+export interface PreparedPlan {
+  apply(): void;
+  discard(): void;
+}
+
+/** See CacheSequence.prepareEncode. */
+export interface EncodeItem {
+  readonly slot: number;
+  readonly head: number;
+  /** Entries [from, to) of the view. */
+  readonly from: number;
+  readonly to: number;
+  /** Absent: the plane stays as it is; the range must then be all live rows of whole pages. */
+  readonly k?: PlaneFormat;
+  readonly v?: PlaneFormat;
+  readonly sharedK?: SharedBlock;
+  readonly sharedV?: SharedBlock;
+}
+
+/** Parameters used by many pages, f16 in memory. Equal (sequence, key): one block; freed with its last page. */
+export interface SharedBlock {
+  readonly key: string;
+  readonly values: Float32Array;
+}
+
+/** See CacheSequence.prepareMerge; arrays as in MergeAction (src/methods/types.ts). */
+export interface MergeItem {
+  readonly slot: number;
+  readonly head: number;
+  readonly targets: Uint32Array;
+  readonly starts: Uint32Array;
+  readonly members: Uint32Array;
+  readonly weightsK: Float32Array;
+  readonly weightsV: Float32Array;
+  readonly key?: 'sum' | 'direction';
+  readonly bias?: Float32Array;
+}
+
+/** See CacheSequence.prepareJoin. */
+export interface JoinItem {
+  readonly views: readonly { readonly slot: number; readonly head: number }[];
+  /** Entries in each view that become the shared rows, ascending; all arrays have the same length and positions. */
+  readonly entries: readonly Uint32Array[];
+  readonly k: JoinedPlane;
+  readonly v: JoinedPlane;
+}
+
+export interface JoinedPlane {
+  readonly format: LatentFormat;
+  /** f32 [entries, rank] */
+  readonly rows: Float32Array;
+  /** One a view, f32 [entries], where the format has norms. */
+  readonly norms?: readonly Float32Array[];
+  /** One a view, f32 [rank, headDim], where the format has a basis. */
+  readonly bases?: readonly SharedBlock[];
+}
+
+/** See CacheSequence.preparePark. */
+export interface ParkItem {
+  readonly slot: number;
+  readonly head: number;
+  /** Entries of each unit, ascending; no entry in two units. */
+  readonly units: readonly Uint32Array[];
+  readonly place: 'memory' | 'file';
 }

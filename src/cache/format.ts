@@ -1,0 +1,87 @@
+import type { FormatName } from './types.ts';
+
+/**
+ * How one plane (K or V) of a page is stored.
+ *   exact   f32, f16, int8: rows can be appended and moved one by one
+ *   scalar  codes and parameters: x = side[c] * (LUT[code] * scale + offset), plus outliers, plus a low-rank pair
+ *   latent  rows of width `rank` that several views share: x = norm[row] * (C[row] . B), B and norm each view's own
+ * Pages with a scalar or latent plane are immutable: entries can be masked out, never moved or written again.
+ */
+export type PlaneFormat = FormatName | ScalarFormat | LatentFormat;
+
+/** The one-rule scalar format. Bits an element: sum over parts of bits + 16 * params / group, 32 an outlier, 16 an element of A and B. */
+export interface ScalarFormat {
+  readonly kind: 'scalar';
+  /** Disjoint channel sets that cover all channels. */
+  readonly parts: readonly ScalarPart[];
+  /** Sparse slots a page: what each of the elements farthest from the decoded value lacks is stored (u16 index, f16 value). Default 0. */
+  readonly outliers?: OutlierRule;
+  /** Rank of a pair A [64, rank], B [rank, headDim] a page, fitted to what codes and outliers leave (f16). Default 0. */
+  readonly lowRank?: LowRankRule;
+}
+
+export type ScalarBits = 1 | 2 | 3 | 4 | 8 | 16;
+
+export interface ScalarPart {
+  /** Channel numbers, in the order in which they are stored; default all, in order. */
+  readonly channels?: readonly number[];
+  /** 16: f16 numbers, no parameters. */
+  readonly bits: ScalarBits;
+  /**
+   * Which elements share a scale and an offset: `token` runs along tokens within one channel ("per channel"),
+   * `channel` along channels within one token ("per token").
+   */
+  readonly along: 'token' | 'channel';
+  /** Elements that share parameters: 16, 32 or 64 along tokens; along channels it divides the part's width. Default: the whole stretch in a page. */
+  readonly group?: number;
+  /**
+   * `minmax` (default): scale = (max - min) / levels, offset = min (asymmetric, real-valued minimum).
+   * `absmax`: offset 0, codes around the middle. `sign`: 1 bit, scale = mean |x|, codes -1 and +1.
+   */
+  readonly range?: 'minmax' | 'absmax' | 'sign';
+  /** 2^bits values in place of the codes; then [lut[0], lut[last]] is stretched over [min, max] of the group. */
+  readonly lut?: readonly number[];
+  /** Applied to the part's channels of each row before encoding, undone on read; the width is a power of two. */
+  readonly transform?: 'hadamard';
+  /**
+   * `page` (default): parameters are found from the rows and lie in the page. `shared`: they come with a parameter block
+   * (f16 scale[width], then f16 offset[width], one a channel) that many pages use; only along tokens.
+   */
+  readonly scope?: 'page' | 'shared';
+  /** The shared parameter block also has f16 side[width], a factor a channel (after scale and offset where those are shared). */
+  readonly side?: boolean;
+}
+
+/** Elements left out of a group's range and stored beside the codes. */
+export interface OutlierRule {
+  /** Share of the elements of a page, 0..0.25; rounded up to whole slots a page. */
+  readonly share: number;
+  /**
+   * Among which elements the greatest and the least are taken, half of the share each side: `channel` within each channel of
+   * the page (GEAR's K), `token` within each token (GEAR's V), `range` those outside the shared range, farthest first (KVQuant).
+   */
+  readonly per: 'channel' | 'token' | 'range';
+}
+
+export interface LowRankRule {
+  readonly rank: number;
+  /** Rounds of the power iteration. Default 3. */
+  readonly rounds?: number;
+}
+
+/** Rows shared by several views (MiniCache directions, xKV latents). */
+export interface LatentFormat {
+  readonly kind: 'latent';
+  /** Width of the shared rows; without a basis it is headDim. */
+  readonly rank: number;
+  /** 16: f16. 8, 4: codes with an f16 scale and offset a row. */
+  readonly bits: 16 | 8 | 4;
+  /** Each view has a parameter block f16 [rank, headDim]. */
+  readonly basis: boolean;
+  /** Each view has an f32 factor a row, in its cell. */
+  readonly norms: boolean;
+}
+
+export function isExact(format: PlaneFormat): format is FormatName {
+  return typeof format === 'string';
+}

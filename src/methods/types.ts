@@ -1,0 +1,385 @@
+import type { z } from 'zod';
+import type { PlaneFormat } from '../cache/format.ts';
+
+/**
+ * What a published KV-cache method is here: sense, decide, act (docs/architecture.md, section 1). A method asks for signals,
+ * looks at them, and returns actions; it never touches a cache, a model or a backend. Everything in this file is data or a
+ * pure function of data, so that one method file serves every backend.
+ */
+
+/** A method as users choose it: an entry of the registry. */
+export interface Method<O = unknown> {
+  /** In recipes: lower case, words joined by "-". */
+  readonly name: string;
+  /** As the paper writes it. */
+  readonly title: string;
+  readonly family: Family;
+  /** Two sentences: what it does, when to use it. */
+  readonly summary: string;
+  /** null: a control or a baseline without a paper. */
+  readonly paper: Paper | null;
+  /** The paper's headline claim in one sentence; '' without a paper. */
+  readonly claim: string;
+  /** Options with defaults, bounds and descriptions: help, docs and the HTTP schema come from it. */
+  readonly options: z.ZodType<O>;
+  readonly traits: Traits;
+  /** Kinds of profile files that it needs (head profile, calibration); see Profile. */
+  readonly profile?: string;
+  /**
+   * One policy a request: options checked, model known. Raises KvasirError(`invalid_request`) where this model cannot use them.
+   * The policy itself must not change later: what changes lies in `state`.
+   */
+  create(options: O, model: ModelShape, profile?: unknown): Policy;
+}
+
+export type Family =
+  | 'control'
+  | 'keep'
+  | 'allocate'
+  | 'merge'
+  | 'format'
+  | 'lowrank'
+  | 'retrieve'
+  | 'reuse'
+  | 'schedule'
+  | 'skip';
+
+export interface Paper {
+  readonly title: string;
+  /** Year and month, 2024-04. */
+  readonly date: string;
+  readonly arxiv: string;
+  readonly venue?: string;
+}
+
+/** What composition rules look at (composition.ts). */
+export interface Traits {
+  /** Where in a recipe it acts: stages must not go backwards. */
+  readonly stage: 'keep' | 'merge' | 'join' | 'encode' | 'retrieve';
+  /** An entry it leaves depends on the tokens before it alone, so a prefix of the cache may be reused under any continuation. */
+  readonly prefixStable: boolean;
+  /** Which views end up with different entries: `none`, heads of one layer, layers (heads alike), or both. */
+  readonly ragged?: 'none' | 'heads' | 'layers' | 'both';
+  /** Drops entries while decoding: the oldest ones in order, or any single ones. */
+  readonly drops?: 'oldest' | 'single';
+  /** Needs keys before RoPE in the pages. */
+  readonly keysUnrotated?: boolean;
+  /** Gives entries new positions. */
+  readonly renumbers?: boolean;
+  /** Needs all layers (`layers`) or all layers and heads (`all`) of a group to hold the same entries. */
+  readonly needsSame?: 'layers' | 'all';
+  /** Reads or writes rows one by one, so that rows must not be encoded before. */
+  readonly needsExact?: boolean;
+  /** Turns all of the cache it leaves into pages that nothing after it may change. */
+  readonly seals?: boolean;
+}
+
+export interface ModelShape {
+  readonly layers: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  /** heads / kvHeads: query heads that share a KV head. */
+  readonly group: number;
+  readonly headDim: number;
+  /** Channels of keys that RoPE turns. */
+  readonly rotary: number;
+  readonly context: number;
+  /** By layer: 0, or the sliding window of its attention. */
+  readonly layerWindow: readonly number[];
+  /** Identifies weights; profiles are bound to it. */
+  readonly fingerprint: string;
+}
+
+/** What one method does for one sequence. All members are optional: a policy without any is the full cache. */
+export interface Policy {
+  /** What the pages need beside their format. */
+  readonly pages?: {
+    readonly keysUnrotated?: boolean;
+    /** f32 values an entry (`bias` is added to scores); step rules name the ones they keep. */
+    readonly columns?: readonly string[];
+  };
+  /** Signals that `decide` will look at, once this layer has run the whole prompt. */
+  sense?(layer: number): readonly SignalRequest[];
+  /**
+   * Called after all rows of a prompt (or of a chunk of it) have run through a layer, in the order of layers. Attention there
+   * was exact. The actions are prepared together and applied whole, before the next method of the recipe is asked.
+   */
+  decide?(at: PromptLayer): readonly Action[];
+  /** Called for a layer, at rest, when its last page has been filled while decoding (every 64 tokens). */
+  filled?(at: CacheLayer): readonly Action[];
+  /** Decisions taken every step of decoding, as data. null: none at this layer. */
+  step?(layer: number): StepRule | null;
+  /** What is read at a step of decoding; see RetrieveRule. null: all. */
+  retrieve?(layer: number): RetrieveRule | null;
+  /** Tokens a prompt is cut into; decide is then asked after each chunk (`evict=chunk`). Default: the prompt is one chunk. */
+  readonly chunk?: number;
+  /** Consecutive layers that must stay exact until the last of them is decided: the peak is then a group of layers. Default 1. */
+  readonly layerGroup?: number;
+}
+
+/** A sequence's cache at one layer and the layers before it. Entries are numbered in order within a view (layer, KV head). */
+export interface CacheLayer {
+  readonly layer: number;
+  readonly model: ModelShape;
+  /** Tokens that the sequence has seen so far, kept or not. */
+  readonly seen: number;
+  /** Entries of a view now. */
+  entries(head: number, layer?: number): number;
+  /** i32[entries]: positions. */
+  positions(head: number, layer?: number): Int32Array;
+  /** Ranges [from, to) of entries that lie in full exact pages (64 live entries) and not yet in the last, growing one. */
+  fullPages(head: number, layer?: number): readonly (readonly [from: number, to: number])[];
+  /** Ranges of entries whose rows are exact. */
+  exact(head: number, layer?: number): readonly (readonly [from: number, to: number])[];
+  /** The method's state for this sequence: a plain object, made by `init` at first use; forks with the sequence and counts as bytes. */
+  state<T extends object>(init: () => T): T;
+  /** Numbers in [0, 1) that depend on the request's seed, the layer and the method alone. */
+  random(): () => number;
+}
+
+export interface PromptLayer extends CacheLayer {
+  /** Rows of the prompt (chunk) that ran through this layer; fewer than tokens where rows were dropped before. */
+  readonly rows: number;
+  /** Is this the last chunk of the prompt? */
+  readonly last: boolean;
+  /** One of the signals that `sense` asked for. */
+  signal<S extends SignalRequest>(request: S): SignalValue<S>;
+}
+
+/** f32 arrays, one a KV head (or a query head where a request asks for no group reduction). */
+export type PerHead = readonly Float32Array[];
+
+/**
+ * Heavy things to find out, reduced on the backend. The same request by several methods is computed once; what nobody asks
+ * for is not computed.
+ */
+export type SignalRequest = AttentionSignal | RowSignal | SimilaritySignal | GramSignal | RangeSignal | ClusterSignal;
+
+/**
+ * Softmax probabilities of the last `rows` rows of the prompt over the entries of the layer (causal, after RoPE, scaled by
+ * the model's factor), reduced over the rows, then pooled along entries and reduced over the query heads of a group.
+ * PerHead, [entries] each.
+ */
+export interface AttentionSignal {
+  readonly signal: 'attention';
+  readonly rows: number | 'all';
+  /** `variance` is the unbiased one; `entropy` is the sum over rows of -p ln(p + 1e-10). */
+  readonly reduce: 'sum' | 'mean' | 'max' | 'variance' | 'entropy';
+  /**
+   * Same length, stride 1. `mean` divides by the width at the borders too (zeros are padded). Pooling and then reducing is the
+   * order unless `after` says `group`.
+   */
+  readonly pool?: { readonly kind: 'mean' | 'max'; readonly width: number; readonly after?: 'group' };
+  /** Leave out the last `drop` entries before pooling (the observation window): arrays are that much shorter. Default 0. */
+  readonly drop?: number;
+  /** Default: none, one array a query head. */
+  readonly group?: 'mean' | 'sum' | 'max';
+}
+
+/** L2 norms: of keys or values by entry (PerHead), of hidden rows entering the layer by prompt row (one array of `rows`). */
+export interface RowSignal {
+  readonly signal: 'key-norm' | 'value-norm' | 'hidden-norm';
+}
+
+/** Cosines, PerHead: of neighbouring entries i and i + 1 ([entries - 1]); or of the same entry at an earlier layer ([entries]). */
+export interface SimilaritySignal {
+  readonly signal: 'neighbour-cosine' | 'layer-cosine';
+  readonly of: 'k' | 'v';
+  /** `layer-cosine`: the other layer. */
+  readonly layer?: number;
+}
+
+/**
+ * Exact rows of several layers side by side, X [entries, sum over layers of kvHeads * headDim] (layer by layer, head by head):
+ * its Gram matrix X^T X, f64 row-major. All views must hold the same entries; only the first `entries` of them count.
+ */
+export interface GramSignal {
+  readonly signal: 'gram';
+  readonly of: 'k' | 'v';
+  readonly layers: readonly number[];
+  readonly entries?: number;
+}
+
+/** Least and greatest value of each channel, PerHead: [2 * headDim], minima first. */
+export interface RangeSignal {
+  readonly signal: 'ranges';
+  readonly of: 'k' | 'v';
+}
+
+/** k-means of keys (mean key taken off, Lloyd steps from strided centroids, within blocks of 8,192 entries). */
+export interface ClusterSignal {
+  readonly signal: 'clusters';
+  /** Mean entries a cluster. */
+  readonly size: number;
+  readonly rounds: number;
+  /** Entries [from, entries - to) take part. */
+  readonly skipFirst: number;
+  readonly skipLast: number;
+}
+
+export interface Clusters {
+  /** Cluster number of each entry that takes part. */
+  readonly assignment: Uint32Array;
+  readonly count: number;
+}
+
+export type SignalValue<S extends SignalRequest> = S extends GramSignal
+  ? Float64Array
+  : S extends ClusterSignal
+    ? readonly Clusters[]
+    : S extends { signal: 'hidden-norm' }
+      ? Float32Array
+      : PerHead;
+
+/** What a decision asks the cache to do. Entry numbers are those before the plan. */
+export type Action = KeepAction | MergeAction | EncodeAction | JoinAction | RowsAction | ParkAction | RenumberAction;
+
+/** Keeps the given entries of each KV head (ascending), drops the others. Any layer up to this one: finished ones can be kept again. */
+export interface KeepAction {
+  readonly do: 'keep';
+  readonly layer: number;
+  /** [kvHeads] */
+  readonly entries: readonly Uint32Array[];
+}
+
+/**
+ * Replaces groups of entries by one each: entry `targets[g]` (one of the members) becomes the weighted sum of members
+ * [starts[g], starts[g + 1]); the other members are dropped. The target keeps its position.
+ */
+export interface MergeAction {
+  readonly do: 'merge';
+  readonly layer: number;
+  readonly head: number;
+  readonly targets: Uint32Array;
+  /** [groups + 1] */
+  readonly starts: Uint32Array;
+  readonly members: Uint32Array;
+  /** Weights of the members, for K and V. */
+  readonly weightsK: Float32Array;
+  readonly weightsV: Float32Array;
+  /** `sum` (default): K = sum of w k. `direction`: K = (sum of w k / |k|, normalised) * (sum of w |k| / sum of w). */
+  readonly key?: 'sum' | 'direction';
+  /** Added to the scores of the target (column `bias`); default 0. */
+  readonly bias?: Float32Array;
+}
+
+/** Stores a range of entries in another format; rows are packed into full pages of their own. Exact rows only. */
+export interface EncodeAction {
+  readonly do: 'encode';
+  readonly layer: number;
+  readonly head: number;
+  readonly from: number;
+  readonly to: number;
+  /** Absent: that plane stays as it is; then the range must be whole pages. */
+  readonly k?: PlaneFormat;
+  readonly v?: PlaneFormat;
+  /** Name of a parameter block (Policy state `shared`): f16 values; see ScalarPart.scope. The same name is the same block. */
+  readonly sharedK?: SharedParams;
+  readonly sharedV?: SharedParams;
+}
+
+/** Values kept once and used by many pages; stored as f16, counted as bytes while any page uses them. */
+export interface SharedParams {
+  /** Equal keys in one sequence mean the same block. */
+  readonly key: string;
+  readonly values: Float32Array;
+}
+
+/**
+ * Moves entries of several views into pages that the views share: `latent` planes. All views must hold exactly the given
+ * entries at the same positions. The joined entries come before the others in each view.
+ */
+export interface JoinAction {
+  readonly do: 'join';
+  readonly views: readonly { readonly layer: number; readonly head: number }[];
+  /** Entry numbers in each view (the same tokens), ascending. */
+  readonly entries: readonly Uint32Array[];
+  readonly k: JoinPlane;
+  readonly v: JoinPlane;
+}
+
+export type JoinPlane =
+  /**
+   * Spherical mean of two views' directions (towards the second by `t`), each view's own norms: MiniCache.
+   */
+  | { readonly kind: 'directions'; readonly t: number; readonly bits: 16 | 8 | 4 }
+  /**
+   * Rows X (all views side by side) projected: C = X P, P f32 [views * headDim, rank]; view i reads C times rows
+   * [i * headDim, ...) of P, transposed: xKV with P the leading right singular vectors.
+   */
+  | {
+      readonly kind: 'project';
+      readonly basis: Float32Array;
+      readonly rank: number;
+      readonly bits: 16 | 8 | 4;
+      readonly key: string;
+    };
+
+/** Prompt rows that go on to the next layer (indices into this layer's rows, ascending; the last row must be among them). */
+export interface RowsAction {
+  readonly do: 'rows';
+  readonly rows: Uint32Array;
+}
+
+/** Gives the entries of a layer the positions 0, 1, 2, ... in order, of all heads; needs keys before RoPE. Later rows count on. */
+export interface RenumberAction {
+  readonly do: 'renumber';
+  readonly layer: number;
+}
+
+/**
+ * Moves entries out of the arena, in units that are fetched whole (RetrieveRule). `units[u]` are entry numbers; entries in no
+ * unit stay. `place`: ordinary memory outside the arena, or a file.
+ */
+export interface ParkAction {
+  readonly do: 'park';
+  readonly layer: number;
+  readonly head: number;
+  readonly units: readonly Uint32Array[];
+  readonly place: 'memory' | 'file';
+}
+
+/** Decisions of every decoding step at one layer, evaluated by the backend after its attention. */
+export interface StepRule {
+  /** New values of columns, in order, before eviction. */
+  readonly columns?: readonly { readonly name: string; readonly value: Expression }[];
+  readonly evict?: EvictRule;
+  /** Entries of the view get positions 0, 1, 2, ... after an eviction. */
+  readonly renumber?: boolean;
+}
+
+/** While a view holds more than `over` entries: drops the one with the lowest value among those not protected (ties: the earliest). */
+export interface EvictRule {
+  readonly over: number;
+  /** `oldest`: the first unprotected one. `neighbours`: the lower of entries c and c + 1, c the view's cursor, which goes on cyclically (TreeKV). */
+  readonly choose: 'lowest' | 'oldest' | 'neighbours';
+  readonly value?: Expression;
+  /** Entries at the start and at the end that are never dropped. */
+  readonly first: number;
+  readonly last: number;
+  /** One choice a head, or one for the layer (the value is then the mean over its heads; views must be alike). */
+  readonly per: 'head' | 'layer';
+  /** What is dropped goes into the running mean of entry `first` - 1, a compensation entry with bias ln(count) (RazorAttention). */
+  readonly compensate?: boolean;
+}
+
+/** An f32 value an entry. Arrays are those of one view; the newest entry is the last. */
+export type Expression =
+  /** Probabilities that the step's query gave to the entries, reduced over the group's query heads. */
+  | { readonly op: 'attention'; readonly group: 'mean' | 'sum' | 'max' }
+  | { readonly op: 'column'; readonly name: string }
+  | { readonly op: 'constant'; readonly value: number }
+  | { readonly op: 'add' | 'multiply' | 'divide' | 'max'; readonly a: Expression; readonly b: Expression }
+  | { readonly op: 'pool'; readonly kind: 'mean' | 'max'; readonly width: number; readonly of: Expression };
+
+/** Which parked units are fetched, decided before the attention of a decoding step. */
+export interface RetrieveRule {
+  /**
+   * Select anew where the mean over query heads of cos(q of the last step, q of this one) is below `cosine` (2: always), and
+   * at least every `most` steps; otherwise the last selection stays.
+   */
+  readonly cosine: number;
+  readonly most: number;
+  /** Units by q . mean key, softmax over units, averaged over the group's heads; best first while they fit `budget` tokens. */
+  readonly budget: number;
+}
