@@ -113,8 +113,11 @@ export interface Policy {
   retrieve?(layer: number): RetrieveRule | null;
   /** Tokens a prompt is cut into; decide is then asked after each chunk (`evict=chunk`). Default: the prompt is one chunk. */
   readonly chunk?: number;
-  /** Consecutive layers that must stay exact until the last of them is decided: the peak is then a group of layers. Default 1. */
-  readonly layerGroup?: number;
+  /**
+   * The layer whose `decide` settles this layer, where layers are decided in groups: until then its rows stay exact, and the
+   * methods after this one in the recipe are not asked about it. The peak is then a group of layers. Default: the layer itself.
+   */
+  settles?(layer: number): number;
 }
 
 /** A sequence's cache at one layer and the layers before it. Entries are numbered in order within a view (layer, KV head). */
