@@ -82,34 +82,82 @@ function attendBlock(item: usize, scratch: usize, row: i32, rows: i32): void {
     store<f32>(scratch + SUM + (i << 2), 0);
   }
 
-  let turned = false;
-  let turnedBy = 0;
-  let quantized = false;
+  startScoring();
   let ref = load<u32>(item, ATTEND_REFS) as usize;
   const end = ref + (load<i32>(item, ATTEND_REF_COUNT) as usize) * REF_BYTES;
   for (; ref < end; ref += REF_BYTES) {
     if (!see(ref, positions, rows, least, most, window, scratch + SEEN)) continue;
     const layout = layouts + (load<u16>(ref, REF_LAYOUT) as usize) * LAYOUT_BYTES;
-    const shift = load<i32>(ref, REF_SHIFT);
-    if (!turned || shift !== turnedBy) {
-      turnQueries(item, scratch, row, rows, load<i32>(layout, LAYOUT_ROTARY), shift);
-      turned = true;
-      turnedBy = shift;
-      quantized = false;
-    }
-    const integerKeys = load<i32>(layout, LAYOUT_FORMAT_K) === FORMAT_INT8 && !load<i32>(layout, LAYOUT_KEYS_UNROTATED);
-    if (integerKeys && !quantized) {
-      for (let i = 0; i < queries; i++) {
-        const at = (i as usize) * ROW;
-        store<f32>(scratch + Q_UNIT + (i << 2), quantizeRow(scratch + Q + at, scratch + Q16 + at, headDim));
-      }
-      quantized = true;
-    }
-    scorePage(item, scratch, ref, layout, headDim, queries, integerKeys);
+    const integerKeys = scoreRef(item, scratch, ref, layout, headDim, row, rows);
     weighPage(scratch, ref, layout, headDim, rows, group, integerKeys);
     addPage(scratch, ref, layout, headDim, queries);
   }
   finish(item, scratch, row, rows);
+}
+
+/** Which turn of the block's queries Q holds, and whether Q16 holds it too. */
+let turned: bool = false;
+let turnedBy: i32 = 0;
+let quantized: bool = false;
+
+/** A block of other queries begins. */
+export function startScoring(): void {
+  turned = false;
+  quantized = false;
+}
+
+/**
+ * S = scores of what `see` found in a reference, before scales, bias and mask (`finishScores`); says whether they are
+ * integers.
+ */
+export function scoreRef(
+  item: usize,
+  scratch: usize,
+  ref: usize,
+  layout: usize,
+  headDim: i32,
+  row: i32,
+  rows: i32,
+): bool {
+  const queries = rows * load<i32>(item, ATTEND_GROUP);
+  const shift = load<i32>(ref, REF_SHIFT);
+  if (!turned || shift !== turnedBy) {
+    turnQueries(item, scratch, row, rows, load<i32>(layout, LAYOUT_ROTARY), shift);
+    turned = true;
+    turnedBy = shift;
+    quantized = false;
+  }
+  const integerKeys = load<i32>(layout, LAYOUT_FORMAT_K) === FORMAT_INT8 && !load<i32>(layout, LAYOUT_KEYS_UNROTATED);
+  if (integerKeys && !quantized) {
+    for (let i = 0; i < queries; i++) {
+      const at = (i as usize) * ROW;
+      store<f32>(scratch + Q_UNIT + (i << 2), quantizeRow(scratch + Q + at, scratch + Q16 + at, headDim));
+    }
+    quantized = true;
+  }
+  scorePage(item, scratch, ref, layout, headDim, queries, integerKeys);
+  return integerKeys;
+}
+
+/** The rest of query i's scores s[lo .. hi): in units of log2, -infinity where its row does not see the token. */
+export function finishScores(
+  scratch: usize,
+  i: i32,
+  s: usize,
+  lo: i32,
+  hi: i32,
+  cell: usize,
+  layout: usize,
+  integerKeys: bool,
+  masked: bool,
+  mask: u64,
+): void {
+  if (integerKeys) {
+    scaleScores(s, lo, hi, load<f32>(scratch + Q_UNIT + (i << 2)), cell + load<i32>(layout, LAYOUT_K_SCALE));
+  }
+  const bias = load<i32>(layout, LAYOUT_BIAS);
+  if (bias) addBias(s, lo, hi, cell + bias);
+  if (masked) maskScores(s, lo, hi, mask);
 }
 
 /** Q = the block's queries turned by the table of `shift`, times scale * log2(e). */
@@ -190,7 +238,6 @@ function weighPage(
   const hi = (seenHi + 7) & ~7;
   const masked = !seenWhole || lo !== seenLo || hi !== seenHi;
   const cell = load<u32>(ref, REF_CELL) as usize;
-  const bias = load<i32>(layout, LAYOUT_BIAS);
   const integerValues = load<i32>(layout, LAYOUT_FORMAT_V) === FORMAT_INT8;
   let i = 0;
   for (let r = 0; r < rows; r++) {
@@ -202,11 +249,7 @@ function weighPage(
         store<f32>(scratch + P_UNIT + (i << 2), 0);
         continue;
       }
-      if (integerKeys) {
-        scaleScores(s, lo, hi, load<f32>(scratch + Q_UNIT + (i << 2)), cell + load<i32>(layout, LAYOUT_K_SCALE));
-      }
-      if (bias) addBias(s, lo, hi, cell + bias);
-      if (masked) maskScores(s, lo, hi, mask);
+      finishScores(scratch, i, s, lo, hi, cell, layout, integerKeys, masked, mask);
       const before = load<f32>(scratch + MAX + (i << 2));
       const most = max<f32>(before, greatest(s, lo, hi));
       // Only possible where every score is -infinity or NaN; a row without a maximum keeps its zeros.
