@@ -1,3 +1,4 @@
+import { KEY_TURN_STEP } from '../../kernels/abi.ts';
 import type { Memory } from '../backend/types.ts';
 import type { RopeTable } from '../model/types.ts';
 
@@ -12,6 +13,10 @@ export class RotaryTable {
   readonly #memory: Memory;
   #address = 0;
   #capacity = 0;
+  /** ATTEND_KEY_COARSE and ATTEND_KEY_FINE tables, made when first asked for. */
+  #coarse = 0;
+  #coarseRows = 0;
+  #fine = 0;
 
   constructor(rope: RopeTable, memory: Memory) {
     this.#rope = rope;
@@ -28,17 +33,7 @@ export class RotaryTable {
     if (positions <= this.#capacity) return;
     const capacity = Math.max(1024, 2 ** Math.ceil(Math.log2(positions)));
     const address = this.#memory.alloc(capacity * this.rotary * 4);
-    const { inverseFrequencies, magnitude } = this.#rope;
-    const half = this.rotary / 2;
-    const table = this.#memory.f32.subarray(address / 4, address / 4 + capacity * this.rotary);
-    for (let position = 0; position < capacity; position++) {
-      const row = position * this.rotary;
-      for (let i = 0; i < half; i++) {
-        const angle = position * inverseFrequencies[i]!;
-        table[row + i] = Math.cos(angle) * magnitude;
-        table[row + half + i] = Math.sin(angle) * magnitude;
-      }
-    }
+    this.#write(address, capacity, 1, this.#rope.magnitude);
     if (this.#capacity > 0) this.#memory.free(this.#address, this.bytes);
     this.#address = address;
     this.#capacity = capacity;
@@ -49,8 +44,55 @@ export class RotaryTable {
     return this.#address + position * this.rotary * 4;
   }
 
+  /** Rows of any positions side by side at `to`: f32 [positions][rotary]. Each position + `by` is below what `ensure` was called with. */
+  gather(positions: Int32Array, by: number, to: number): void {
+    const { f32 } = this.#memory;
+    for (let i = 0; i < positions.length; i++) {
+      const from = this.row(positions[i]! + by) / 4;
+      f32.copyWithin(to / 4 + i * this.rotary, from, from + this.rotary);
+    }
+  }
+
+  /** Tables that turn stored keys on read (kernels/abi.ts), good for the positions of `ensure`; void after a growth. */
+  keyTables(): { readonly coarse: number; readonly fine: number } {
+    if (this.#fine === 0) {
+      this.#fine = this.#memory.alloc(KEY_TURN_STEP * this.rotary * 4);
+      this.#write(this.#fine, KEY_TURN_STEP, 1, this.#rope.magnitude);
+    }
+    const rows = Math.ceil(this.#capacity / KEY_TURN_STEP);
+    if (rows > this.#coarseRows) {
+      this.#freeCoarse();
+      this.#coarse = this.#memory.alloc(rows * this.rotary * 4);
+      this.#coarseRows = rows;
+      this.#write(this.#coarse, rows, KEY_TURN_STEP, 1);
+    }
+    return { coarse: this.#coarse, fine: this.#fine };
+  }
+
   dispose(): void {
     if (this.#capacity > 0) this.#memory.free(this.#address, this.bytes);
     this.#capacity = 0;
+    this.#freeCoarse();
+    if (this.#fine > 0) this.#memory.free(this.#fine, KEY_TURN_STEP * this.rotary * 4);
+    this.#fine = 0;
+  }
+
+  #freeCoarse(): void {
+    if (this.#coarseRows > 0) this.#memory.free(this.#coarse, this.#coarseRows * this.rotary * 4);
+    this.#coarseRows = 0;
+  }
+
+  /** Rows at positions 0, step, 2 step, ... */
+  #write(address: number, rows: number, step: number, magnitude: number): void {
+    const { inverseFrequencies } = this.#rope;
+    const half = this.rotary / 2;
+    const table = this.#memory.f32.subarray(address / 4, address / 4 + rows * this.rotary);
+    for (let n = 0; n < rows; n++) {
+      for (let i = 0; i < half; i++) {
+        const angle = n * step * inverseFrequencies[i]!;
+        table[n * this.rotary + i] = Math.cos(angle) * magnitude;
+        table[n * this.rotary + half + i] = Math.sin(angle) * magnitude;
+      }
+    }
   }
 }
