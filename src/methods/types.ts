@@ -23,6 +23,8 @@ export interface Method<O = unknown> {
   /** Options with defaults, bounds and descriptions: help, docs and the HTTP schema come from it. */
   readonly options: z.ZodType<O>;
   readonly traits: Traits;
+  /** Where options change the traits: these stand in the place of `traits`. */
+  traitsOf?(options: O): Traits;
   /** Kinds of profile files that it needs (head profile, calibration); see Profile. */
   readonly profile?: string;
   /**
@@ -107,8 +109,11 @@ export interface Policy {
   decide?(at: PromptLayer): readonly Action[];
   /** Called for a layer, at rest, when its last page has been filled while decoding (every 64 tokens). */
   filled?(at: CacheLayer): readonly Action[];
-  /** Decisions taken every step of decoding, as data. null: none at this layer. */
-  step?(layer: number): StepRule | null;
+  /**
+   * Decisions taken every step of decoding, as data. null: none at this layer. Asked at the end of every prompt, after all its
+   * actions: limits may depend on `at`.
+   */
+  step?(layer: number, at: CacheLayer): StepRule | null;
   /** What is read at a step of decoding; see RetrieveRule. null: all. */
   retrieve?(layer: number): RetrieveRule | null;
   /** Tokens a prompt is cut into; decide is then asked after each chunk (`evict=chunk`). Default: the prompt is one chunk. */
@@ -134,6 +139,8 @@ export interface CacheLayer {
   fullPages(head: number, layer?: number): readonly (readonly [from: number, to: number])[];
   /** Ranges of entries whose rows are exact. */
   exact(head: number, layer?: number): readonly (readonly [from: number, to: number])[];
+  /** f32[entries]: a column that the policy's pages have; 0 where nothing was stored. */
+  column(name: string, head: number, layer?: number): Float32Array;
   /** The method's state for this sequence: a plain object, made by `init` at first use; forks with the sequence and counts as bytes. */
   state<T extends object>(init: () => T): T;
   /** Numbers in [0, 1) that depend on the request's seed, the layer and the method alone. */
@@ -235,7 +242,15 @@ export type SignalValue<S extends SignalRequest> = S extends GramSignal
       : PerHead;
 
 /** What a decision asks the cache to do. Entry numbers are those before the plan. */
-export type Action = KeepAction | MergeAction | EncodeAction | JoinAction | RowsAction | ParkAction | RenumberAction;
+export type Action =
+  | KeepAction
+  | MergeAction
+  | EncodeAction
+  | JoinAction
+  | RowsAction
+  | ParkAction
+  | RenumberAction
+  | ColumnAction;
 
 /** Keeps the given entries of each KV head (ascending), drops the others. Any layer up to this one: finished ones can be kept again. */
 export interface KeepAction {
@@ -328,6 +343,15 @@ export interface RowsAction {
 export interface RenumberAction {
   readonly do: 'renumber';
   readonly layer: number;
+}
+
+/** Stores a column of the entries of each KV head (those before the plan: values move with their entries). */
+export interface ColumnAction {
+  readonly do: 'column';
+  readonly layer: number;
+  readonly name: string;
+  /** [kvHeads], f32[entries] each */
+  readonly values: readonly Float32Array[];
 }
 
 /**
