@@ -302,7 +302,10 @@ export const SENSE_MEAN = 104;
 export const SENSE_M2 = 108;
 export const SENSE_SEEN = 112;
 
-/** GRAM: adds X^T X of f32 rows to a square matrix, for the column block [from, to) of the result. */
+/**
+ * GRAM: adds X^T X of f32 rows to the columns [from, to) of a square matrix, on and above the diagonal: nothing else is
+ * touched but the squares of 8 x 8 that the diagonal crosses, which are filled whole. from, to and width are multiples of 8.
+ */
 export const GRAM_BYTES = 32;
 export const GRAM_X = 0;
 export const GRAM_ROWS = 4;

@@ -2,6 +2,7 @@ import {
   APPEND_BYTES,
   ATTEND_BYTES,
   COPY_BYTES,
+  GRAM_BYTES,
   JOB_ACTIVE,
   JOB_COUNT,
   JOB_ITEMS,
@@ -11,16 +12,22 @@ import {
   KIND_APPEND,
   KIND_ATTEND,
   KIND_COPY,
+  KIND_GRAM,
   KIND_MERGE,
   KIND_READ,
+  KIND_SENSE,
+  KIND_SENSE_ROWS,
   MERGE_BYTES,
   READ_BYTES,
+  SENSE_BYTES,
 } from './abi.ts';
 import { append } from './append.ts';
 import { attend } from './attend.ts';
 import { copy } from './copy.ts';
+import { gram } from './gram.ts';
 import { merge } from './merge.ts';
 import { read } from './read.ts';
+import { sense, senseRows } from './sense.ts';
 
 /** Runs items [from, to) of a list of records of one kind. */
 export function run(kind: i32, items: usize, from: i32, to: i32, scratch: usize): void {
@@ -34,6 +41,12 @@ export function run(kind: i32, items: usize, from: i32, to: i32, scratch: usize)
     for (let i = from; i < to; i++) copy(items + i * COPY_BYTES);
   } else if (kind === KIND_READ) {
     for (let i = from; i < to; i++) read(items + i * READ_BYTES);
+  } else if (kind === KIND_SENSE_ROWS) {
+    for (let i = from; i < to; i++) senseRows(items + i * ATTEND_BYTES, scratch);
+  } else if (kind === KIND_SENSE) {
+    for (let i = from; i < to; i++) sense(items + i * SENSE_BYTES, scratch);
+  } else if (kind === KIND_GRAM) {
+    for (let i = from; i < to; i++) gram(items + i * GRAM_BYTES, scratch);
   } else {
     unreachable();
   }

@@ -22,6 +22,13 @@ function range(lo: i32, hi: i32): u64 {
   return (~(0 as u64) >> ((64 - (hi - lo)) as u64)) << (lo as u64);
 }
 
+/** The rows of a page that a reference holds: its entries, in order of bits. */
+export function liveRows(ref: usize): u64 {
+  const first = load<u8>(ref, REF_FIRST) as i32;
+  const live = range(first, first + (load<u8>(ref, REF_COUNT) as i32));
+  return load<i32>(ref, REF_FLAGS) & REF_FLAG_FULL_MASK ? live : live & load<u64>(ref, REF_MASK_LO);
+}
+
 /**
  * Which tokens of a reference each row sees: fills masks (u64[rows]) and the three values above; false where no row sees
  * any. least and most are the bounds of the rows' positions.

@@ -29,6 +29,23 @@ export function exp2Scalar(x: f32): f32 {
   return f32x4.extract_lane(exp2(f32x4.splat(x)), 0);
 }
 
+/**
+ * Natural logarithm of positive normal numbers, relative error below 3e-7: x = 2^n * m with m in [sqrt(1/2), sqrt(2)), and
+ * ln m = 2 artanh((m - 1) / (m + 1)) by its series.
+ */
+export function ln(x: v128): v128 {
+  const n = i32x4.shr_s(i32x4.sub(x, i32x4.splat(0x3f3504f3)), 23);
+  const m = i32x4.sub(x, i32x4.shl(n, 23));
+  const one = f32x4.splat(1);
+  const s = f32x4.div(f32x4.sub(m, one), f32x4.add(m, one));
+  const z = f32x4.mul(s, s);
+  let y = madd(f32x4.splat(2 / 9), z, f32x4.splat(2 / 7));
+  y = madd(y, z, f32x4.splat(2 / 5));
+  y = madd(y, z, f32x4.splat(2 / 3));
+  y = madd(y, z, f32x4.splat(2));
+  return madd(f32x4.convert_i32x4_s(n), f32x4.splat(Math.LN2 as f32), f32x4.mul(y, s));
+}
+
 export function maxOf(x: v128): f32 {
   return max<f32>(
     max<f32>(f32x4.extract_lane(x, 0), f32x4.extract_lane(x, 1)),

@@ -8,15 +8,23 @@ import {
   ATTEND_ROWS,
   COPY_BYTES,
   COPY_COUNT,
+  GRAM_BYTES,
+  GRAM_FROM,
+  GRAM_ROWS,
+  GRAM_TO,
   KIND_APPEND,
   KIND_ATTEND,
   KIND_COPY,
+  KIND_GRAM,
   KIND_MERGE,
+  KIND_SENSE,
+  KIND_SENSE_ROWS,
   MERGE_BYTES,
   MERGE_GROUP,
   MERGE_PARTS,
   MERGE_ROWS,
   PAGE_TOKENS,
+  SENSE_BYTES,
 } from '../../../kernels/abi.ts';
 
 /** Microseconds that a list of records takes on one thread, roughly; stops counting once it passes `enough`. */
@@ -32,6 +40,17 @@ function one(i32: Int32Array, kind: number, items: number, i: number): number {
     const queries = i32[at + ATTEND_ROWS / 4]! * i32[at + ATTEND_GROUP / 4]!;
     const products = queries * i32[at + ATTEND_REF_COUNT / 4]! * PAGE_TOKENS * 2 * i32[at + ATTEND_HEAD_DIM / 4]!;
     return products / 20_000;
+  }
+  if (kind === KIND_SENSE_ROWS || kind === KIND_SENSE) {
+    const at = items + (i * (kind === KIND_SENSE ? SENSE_BYTES : ATTEND_BYTES)) / 4;
+    const queries = i32[at + ATTEND_ROWS / 4]! * i32[at + ATTEND_GROUP / 4]!;
+    const tokens = i32[at + ATTEND_REF_COUNT / 4]! * PAGE_TOKENS;
+    return (queries * tokens * (i32[at + ATTEND_HEAD_DIM / 4]! + 16)) / 20_000;
+  }
+  if (kind === KIND_GRAM) {
+    const at = items + (i * GRAM_BYTES) / 4;
+    const to = i32[at + GRAM_TO / 4]!;
+    return (i32[at + GRAM_ROWS / 4]! * (to - i32[at + GRAM_FROM / 4]!) * to) / 6_000;
   }
   if (kind === KIND_APPEND) return i32[items + (i * APPEND_BYTES + APPEND_ROWS) / 4]! * 0.2;
   if (kind === KIND_COPY) return i32[items + (i * COPY_BYTES + COPY_COUNT) / 4]! * 0.2;
