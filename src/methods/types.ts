@@ -135,8 +135,11 @@ export interface CacheLayer {
   entries(head: number, layer?: number): number;
   /** i32[entries]: positions. */
   positions(head: number, layer?: number): Int32Array;
-  /** Ranges [from, to) of entries that lie in full exact pages (64 live entries) and not yet in the last, growing one. */
-  fullPages(head: number, layer?: number): readonly (readonly [from: number, to: number])[];
+  /**
+   * Ranges [from, to) of entries that lie in full exact pages (64 live entries) and not yet in the last, growing one. With
+   * `plane` that plane alone must be exact: the other may have been encoded before.
+   */
+  fullPages(head: number, layer?: number, plane?: 'k' | 'v'): readonly (readonly [from: number, to: number])[];
   /** Ranges of entries whose rows are exact. */
   exact(head: number, layer?: number): readonly (readonly [from: number, to: number])[];
   /** f32[entries]: a column that the policy's pages have; 0 where nothing was stored. */
@@ -163,7 +166,14 @@ export type PerHead = readonly Float32Array[];
  * Heavy things to find out, reduced on the backend. The same request by several methods is computed once; what nobody asks
  * for is not computed.
  */
-export type SignalRequest = AttentionSignal | RowSignal | SimilaritySignal | GramSignal | RangeSignal | ClusterSignal;
+export type SignalRequest =
+  | AttentionSignal
+  | RowSignal
+  | SimilaritySignal
+  | DistanceSignal
+  | GramSignal
+  | RangeSignal
+  | ClusterSignal;
 
 /**
  * Softmax probabilities of the last `rows` rows of the prompt over the entries of the layer (causal, after RoPE, scaled by
@@ -197,6 +207,17 @@ export interface SimilaritySignal {
   readonly of: 'k' | 'v';
   /** `layer-cosine`: the other layer. */
   readonly layer?: number;
+}
+
+/**
+ * Squared Euclidean distances of pairs of entries, PerHead [pairs]. Which pairs is found out in `decide`, so this one signal
+ * is asked for there without having been announced by `sense`.
+ */
+export interface DistanceSignal {
+  readonly signal: 'distance';
+  readonly of: 'k' | 'v';
+  /** [kvHeads]: entry numbers a0, b0, a1, b1, ... */
+  readonly pairs: readonly Uint32Array[];
 }
 
 /**
@@ -386,6 +407,8 @@ export interface EvictRule {
   readonly last: number;
   /** One choice a head, or one for the layer (the value is then the mean over its heads; views must be alike). */
   readonly per: 'head' | 'layer';
+  /** KV heads that it holds for; default all. */
+  readonly heads?: readonly number[];
   /** What is dropped goes into the running mean of entry `first` - 1, a compensation entry with bias ln(count) (RazorAttention). */
   readonly compensate?: boolean;
 }
