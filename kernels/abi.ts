@@ -96,6 +96,9 @@ export const PART_OFFSET = 32;
 export const PART_SHARED = 36;
 /** Address of f32 lut[2^bits]; 0: the code itself (absmax: code - 2^(bits - 1), sign: 2 * code - 1). */
 export const PART_LUT = 40;
+/** f32: values that the least and the greatest element of a group are mapped to before the nearest LUT value is taken (lutRange). */
+export const PART_LUT_LEAST = 56;
+export const PART_LUT_GREATEST = 60;
 /** RANGE_* */
 export const PART_RANGE = 44;
 export const RANGE_MINMAX = 0;

@@ -39,8 +39,13 @@ export interface ScalarPart {
    * `absmax`: offset 0, codes around the middle. `sign`: 1 bit, scale = mean |x|, codes -1 and +1.
    */
   readonly range?: 'minmax' | 'absmax' | 'sign';
-  /** 2^bits values in place of the codes; then [lut[0], lut[last]] is stretched over [min, max] of the group. */
+  /** 2^bits ascending values in place of the codes; `lutRange` is then stretched over [min, max] of the group. */
   readonly lut?: readonly number[];
+  /**
+   * Least and greatest value that the LUT stands for, also the bounds of the shared range (OutlierRule); values of the LUT
+   * may lie inside it, as the centroids of a codebook do. Default [lut[0], lut[last]].
+   */
+  readonly lutRange?: readonly [least: number, greatest: number];
   /** Applied to the part's channels of each row before encoding, undone on read; the width is a power of two. */
   readonly transform?: 'hadamard';
   /**
