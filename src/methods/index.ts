@@ -1,0 +1,17 @@
+import { full } from './control/full.ts';
+import type { Method } from './types.ts';
+
+/**
+ * The registry: recipes, help, docs, the HTTP schema and the conformance tests know the methods that stand here, in the order
+ * in which they are shown. A line added here is all that a new method needs to be found.
+ */
+export const METHODS = [full] as const satisfies readonly Method[];
+
+export type MethodName = (typeof METHODS)[number]['name'];
+
+const BY_NAME: ReadonlyMap<string, Method> = new Map(METHODS.map(method => [method.name, method]));
+
+/** The method of this name; undefined where there is none. */
+export function findMethod(name: string): Method | undefined {
+  return BY_NAME.get(name);
+}
