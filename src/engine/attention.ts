@@ -2,6 +2,8 @@ import {
   ATTEND_BYTES,
   ATTEND_GROUP,
   ATTEND_HEAD_DIM,
+  ATTEND_KEY_COARSE,
+  ATTEND_KEY_FINE,
   ATTEND_LAYOUTS,
   ATTEND_OUT,
   ATTEND_OUT_STRIDE,
@@ -33,6 +35,7 @@ import {
 import type { Kernels } from '../backend/types.ts';
 import type { ModelConfig } from '../model/types.ts';
 import type { Work } from './forward.ts';
+import { Placement } from './placement.ts';
 import type { RotaryTable } from './rotary.ts';
 import type { RowStore, Workspace } from './workspace.ts';
 
@@ -50,8 +53,7 @@ export class Attention {
   readonly #config: ModelConfig;
   readonly #group: number;
   readonly #rowsPerItem: number;
-  /** Per rope: TURN pairs of each row block, in order; see `begin`. */
-  #turnsPerRope = 0;
+  readonly #placement: Placement;
   /** Records and splits of the layer being run. */
   #items = 0;
   #merges = 0;
@@ -65,25 +67,26 @@ export class Attention {
     this.#config = workspace.config;
     this.#group = this.#config.heads / this.#config.kvHeads;
     this.#rowsPerItem = Math.max(1, Math.floor(QUERIES_PER_ITEM / this.#group));
+    this.#placement = new Placement(workspace, ropes, this.#rowsPerItem);
   }
 
-  /** Writes what is the same at every layer: row positions and, per rope, row block and shift, where its angles lie. */
-  begin(works: readonly Work[]): void {
-    const { positions, turns, memory } = this.#workspace;
-    let pairs = 0;
-    for (const work of works) pairs += Math.ceil(work.rows / this.#rowsPerItem) * work.sequence.shifts().length;
-    this.#turnsPerRope = pairs * TURN_BYTES;
-    let turn = turns.ensure(this.#turnsPerRope * this.#ropes.length) / 4;
-    const { i32 } = memory;
-    let row = positions / 4;
-    for (const work of works) for (let i = 0; i < work.rows; i++) i32[row++] = work.position + i;
-    for (const rope of this.#ropes)
-      for (const work of works)
-        for (let from = 0; from < work.rows; from += this.#rowsPerItem)
-          for (const shift of work.sequence.shifts()) {
-            i32[turn++] = shift;
-            i32[turn++] = rope.row(work.position + from - shift);
-          }
+  /** A new list of works: nothing of the last one's placement counts. */
+  begin(): void {
+    this.#placement.begin();
+  }
+
+  /** Where the rows of a layer stand; before its rows are appended. */
+  place(works: readonly Work[], layer: number): void {
+    this.#placement.place(works, layer);
+  }
+
+  /** Address of the rotary table of work `n`'s rows at a layer. */
+  turnOf(n: number, layer: number): number {
+    return this.#placement.turnOf(n, this.#config.layerRope[layer]!);
+  }
+
+  dispose(): void {
+    this.#placement.dispose();
   }
 
   run(works: readonly Work[], layer: number, store: RowStore, storeFrom: number): void {
@@ -92,7 +95,7 @@ export class Attention {
     this.#items = 0;
     this.#merges = 0;
     this.#partial = partials.address;
-    let turns = this.#workspace.turns.address + this.#config.layerRope[layer]! * this.#turnsPerRope;
+    let turns = this.#placement.turns(this.#config.layerRope[layer]!);
     let row = 0;
     for (const work of works) {
       for (let from = 0; from < work.rows; from += this.#rowsPerItem) {
@@ -144,6 +147,7 @@ export class Attention {
     const group = this.#group;
     const stride = heads * headDim;
     const { sequence } = work;
+    const unrotated = sequence.options.pages.keysUnrotated ? this.#ropes[this.#config.layerRope[layer]!]!.keyTables() : null;
     const { i32, f32 } = memory;
     for (let head = 0; head < kvHeads; head++) {
       const refs = sequence.refs(layer, head);
@@ -171,6 +175,8 @@ export class Attention {
         f32[at + ATTEND_SCALE / 4] = attentionScale;
         i32[at + ATTEND_PARTIAL / 4] = parts === 1 ? 0 : this.#partial + part * partBytes;
         i32[at + ATTEND_LAYOUTS / 4] = sequence.cache.layouts;
+        i32[at + ATTEND_KEY_COARSE / 4] = unrotated?.coarse ?? 0;
+        i32[at + ATTEND_KEY_FINE / 4] = unrotated?.fine ?? 0;
       }
       if (parts > 1) {
         const at = (merges.address + this.#merges++ * MERGE_BYTES) / 4;

@@ -6,17 +6,34 @@ import { Attention } from './attention.ts';
 import { RotaryTable } from './rotary.ts';
 import { type RowStore, Workspace } from './workspace.ts';
 
-/** Consecutive rows of one sequence, on their way through the layers. */
+/** Rows of one sequence, on their way through the layers. */
 export interface Work {
   readonly sequence: CacheSequence;
   /** Token ids of the rows [from, from + rows). */
   readonly tokens: ArrayLike<number>;
   readonly from: number;
   readonly rows: number;
-  /** Position of the first row. */
+  /** Index of the first row among the sequence's tokens. Its position at a layer is that slot's next one. */
   readonly position: number;
+  /** i32[rows]: positions of rows that do not count on by one (rows were dropped on the way). */
+  readonly positions?: Int32Array;
   /** Which rows get logits. */
   readonly logits: 'none' | 'last' | 'all';
+  /** A recipe's decisions at each step of decoding; then rows must not have been prepared: each layer does it. */
+  readonly hooks?: StepHooks;
+}
+
+/** What a decoding row does around the attention of a layer. The row is the last of its sequence, `query` before RoPE. */
+export interface StepHooks {
+  beforeAttention(layer: number, query: QueryRow): void;
+  afterAttention(layer: number, query: QueryRow): void;
+}
+
+/** Row `row` of f32 [rows][heads * headDim] at `address`. */
+export interface QueryRow {
+  readonly address: number;
+  readonly row: number;
+  readonly position: number;
 }
 
 /** Called once for each row that asked for logits: [vocab], valid (and free to change) during the call. */
@@ -67,13 +84,30 @@ export class Forward {
    */
   async layers(works: readonly Work[], store: RowStore, from: number, first: number, last: number): Promise<void> {
     const rows = countRows(works);
-    for (const table of this.#ropes) table.ensure(this.#lastPosition(works) + 1);
-    this.#attention.begin(works);
+    for (const table of this.#ropes) table.ensure(lastPosition(works) + 1);
+    this.#attention.begin();
     for (let layer = first; layer < last; layer++) {
       const block = this.workspace.block(store, from, rows);
       await this.#dense.segment(layer, block);
+      this.#attention.place(works, layer);
+      for (const work of works)
+        if (work.hooks) work.sequence.prepareAppend(work.rows, work.positions, layer, layer + 1);
       this.#append(works, layer);
+      this.#ask(works, layer, 'beforeAttention');
       this.#attention.run(works, layer, store, from);
+      this.#ask(works, layer, 'afterAttention');
+    }
+  }
+
+  #ask(works: readonly Work[], layer: number, when: keyof StepHooks): void {
+    let row = 0;
+    for (const work of works) {
+      work.hooks?.[when](layer, {
+        address: this.workspace.q,
+        row: row + work.rows - 1,
+        position: work.sequence.nextPosition(layer) - 1,
+      });
+      row += work.rows;
     }
   }
 
@@ -103,6 +137,7 @@ export class Forward {
 
   dispose(): void {
     this.workspace.dispose();
+    this.#attention.dispose();
     for (const table of this.#ropes) table.dispose();
   }
 
@@ -121,34 +156,35 @@ export class Forward {
     for (const work of works) most += kvHeads * (Math.ceil(work.rows / PAGE_TOKENS) + 1);
     const address = items.ensure(most * APPEND_BYTES);
     const stride = kvHeads * headDim;
-    const rope = this.#ropes[this.#config.layerRope[slot]!]!;
     let count = 0;
     let row = 0;
-    for (const work of works) {
+    for (const [n, work] of works.entries()) {
       count += work.sequence.writeAppendItems(
         slot,
         address + count * APPEND_BYTES,
         k + row * stride * 4,
         v + row * stride * 4,
         stride,
-        rope.row(work.position),
+        this.#attention.turnOf(n, slot),
+        work.rows,
       );
       row += work.rows;
     }
     this.#kernels.run(KIND_APPEND, address, count);
-    for (const work of works) work.sequence.commitAppend(slot);
+    for (const work of works) work.sequence.commitAppend(slot, work.rows);
   }
+}
 
-  /** The greatest position for which a query may be turned, shifts included. */
-  #lastPosition(works: readonly Work[]): number {
-    let last = 0;
-    for (const { sequence, position, rows } of works) {
-      let least = 0;
-      for (const shift of sequence.shifts()) least = Math.min(least, shift);
-      last = Math.max(last, position + rows - least);
-    }
-    return last;
+/** The greatest position for which a query may be turned, shifts included. */
+function lastPosition(works: readonly Work[]): number {
+  let last = 0;
+  for (const { sequence, positions, rows } of works) {
+    let least = 0;
+    for (const shift of sequence.shifts()) least = Math.min(least, shift);
+    const greatest = positions ? positions[rows - 1]! + 1 : sequence.position + rows;
+    last = Math.max(last, greatest - least);
   }
+  return last;
 }
 
 export function countRows(works: readonly Work[]): number {
