@@ -1,75 +1,76 @@
 import type { Kernels } from '../../backend/types.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
-import type { SignalRequest, SignalValue } from '../../methods/types.ts';
+import { KvasirError } from '../../errors.ts';
+import type { AttentionSignal, ClusterSignal, SignalRequest, SignalValue } from '../../methods/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
 import type { RotaryTable } from '../rotary.ts';
+import { AttentionPass, type RowWindow, type Statistics } from './attention-pass.ts';
+import { cluster } from './clusters.ts';
+import { measureEntries } from './entries.ts';
+import { gramOf } from './gram.ts';
+import { Norms } from './meters.ts';
+import { type Plane, SenseRecords } from './records.ts';
+import { finishAttention } from './reduce.ts';
+import { checkRequest, keyOf, planesOf } from './requests.ts';
+import { readRows } from './rows.ts';
+import { Space } from './space.ts';
+import { StepSense } from './step.ts';
+import type { SenseCounts, SensePoint, Signals, StepAttention } from './types.ts';
 
-/** Query rows of a prompt at one layer. */
-export interface QueryRows {
-  /** Address of f32 [rows][heads * headDim], before RoPE. */
-  readonly address: number;
-  readonly rows: number;
-  /** i32 [rows] */
-  readonly positions: Int32Array;
-}
-
-/** What signals are asked about: one layer of a sequence, and the rows that ran through it. */
-export interface SensePoint {
-  readonly sequence: CacheSequence;
-  readonly layer: number;
-  /** The prompt's last rows: at least as many as any request asks for, or all there are. null: nobody asks for attention. */
-  readonly queries: QueryRows | null;
-  /** f32 [rows][hidden] that entered the layer. null: nobody asks for it. */
-  readonly hidden: { readonly address: number; readonly rows: number } | null;
-}
-
-/** The value of a request that was among those asked (an equal one will do); raises `invalid_request` for others. */
-export type Signals = <S extends SignalRequest>(request: S) => SignalValue<S>;
-
-/** What one decoding row looked at: the probability that query head h gives to entry i of its view is values[offsets[h] + i]. */
-export interface StepAttention {
-  /** Over the kernels' memory; valid until the next call of `step` or until the memory grows. */
-  readonly values: Float32Array;
-  /** [heads] */
-  readonly offsets: Uint32Array;
-  /** [kvHeads] */
-  readonly entries: Uint32Array;
-}
-
-/** How much was computed, so that a test can tell what a method costs. */
-export interface SenseCounts {
-  /** Query rows whose softmax was computed, layer by layer. */
-  rows: number;
-  /** The same for decoding steps. */
-  steps: number;
-  /** Entries whose key or value was decoded. */
-  decoded: number;
-  /** Hidden rows whose norm was computed. */
-  hidden: number;
-  grams: number;
-  clusters: number;
-}
+export type * from './types.ts';
 
 /** Computes signals (src/methods/types.ts) on the kernels: heavy parts once for all who ask, nothing that nobody asks for. */
 export class Sensor {
   readonly counts: SenseCounts = { rows: 0, steps: 0, decoded: 0, hidden: 0, grams: 0, clusters: 0 };
+  readonly #kernels: Kernels;
+  readonly #config: ModelConfig;
+  readonly #pass: AttentionPass;
+  readonly #step: StepSense;
 
+  /** @param deterministic probabilities of steps do not depend on how a long view would be split over threads */
   constructor(kernels: Kernels, config: ModelConfig, ropes: readonly RotaryTable[], deterministic: boolean) {
-    void kernels;
-    void config;
-    void ropes;
-    void deterministic;
-  }
-
-  /** All requests of one layer at once. Changes nothing in the sequence; work space is given back before it returns. */
-  answer(at: SensePoint, requests: readonly SignalRequest[]): Signals {
-    void at;
-    void requests;
-    throw new Error('not yet');
+    this.#kernels = kernels;
+    this.#config = config;
+    const records = new SenseRecords(kernels.memory, config, ropes);
+    this.#pass = new AttentionPass(kernels, config, records);
+    this.#step = new StepSense(kernels, config, records, deterministic);
   }
 
   /**
-   * Probabilities of one decoding row at a layer, its own entry included.
+   * All requests of one layer at once. Changes nothing in the sequence; work space is given back before it returns.
+   * Windows of attention end at the last query row and reach back as far as there are rows; variance of fewer than two is 0.
+   * Raises `invalid_request` on requests that make no sense here, before anything is computed.
+   */
+  answer(at: SensePoint, requests: readonly SignalRequest[]): Signals {
+    const asked = new Map<string, SignalRequest>();
+    for (const request of requests) {
+      checkRequest(request, at, this.#config);
+      asked.set(keyOf(request), request);
+    }
+    const values = new Map<string, unknown>();
+    this.#attention(at, asked, values);
+    this.counts.decoded += measureEntries(this.#kernels, at, asked, values);
+    for (const [key, request] of asked) {
+      if (request.signal === 'hidden-norm') values.set(key, this.#hiddenNorms(at.hidden!));
+      if (request.signal === 'gram') {
+        values.set(key, gramOf(this.#kernels, at.sequence, request));
+        this.counts.grams++;
+      }
+      if (request.signal === 'clusters') values.set(key, this.#clusters(at, request));
+    }
+    return <S extends SignalRequest>(request: S) => {
+      const value = values.get(keyOf(request));
+      if (value !== undefined) return value as SignalValue<S>;
+      throw new KvasirError('invalid_request', 'This signal was not asked for at this layer.', {
+        field: 'signal',
+        value: request,
+        allowed: [...asked.keys()],
+      });
+    };
+  }
+
+  /**
+   * Probabilities of one decoding row at a layer, its own entry included. Allocates nothing in steady state.
    * @param query row `row` of f32 [rows][heads * headDim] at `address`, before RoPE
    */
   step(
@@ -78,10 +79,83 @@ export class Sensor {
     query: { readonly address: number; readonly row: number },
     position: number,
   ): StepAttention {
-    void [sequence, layer, query, position];
-    throw new Error('not yet');
+    this.counts.steps++;
+    return this.#step.run(sequence, layer, query, position);
   }
 
   /** Gives its work space back. */
-  dispose(): void {}
+  dispose(): void {
+    this.#step.dispose();
+  }
+
+  #attention(at: SensePoint, asked: ReadonlyMap<string, SignalRequest>, values: Map<string, unknown>): void {
+    const signals = [...asked].filter((entry): entry is [string, AttentionSignal] => entry[1].signal === 'attention');
+    if (signals.length === 0) return;
+    const available = at.queries!.rows;
+    const rowsOf = ({ rows }: AttentionSignal) => Math.min(available, rows === 'all' ? available : rows);
+    const planes = new Map<number, Set<Plane>>();
+    for (const [, request] of signals) {
+      const rows = rowsOf(request);
+      const set = planes.get(rows) ?? new Set();
+      for (const plane of planesOf(request.reduce)) set.add(plane);
+      planes.set(rows, set);
+    }
+    const windows: RowWindow[] = [...planes]
+      .map(([rows, set]) => ({ rows, planes: set }))
+      .sort((a, b) => a.rows - b.rows);
+    const statistics =
+      available > 0 ? this.#pass.run(at, windows) : new Map([[0, this.#nothingSeen(at, windows[0]!.planes)]]);
+    this.counts.rows += windows.at(-1)!.rows;
+    const group = this.#config.heads / this.#config.kvHeads;
+    for (const [key, request] of signals) {
+      const rows = rowsOf(request);
+      const heads = perHead(statistics.get(rows)!, request.reduce, rows);
+      values.set(key, finishAttention(heads, request, group));
+    }
+  }
+
+  /** What no row looked at. */
+  #nothingSeen({ sequence, layer }: SensePoint, planes: ReadonlySet<Plane>): Statistics {
+    const { heads, kvHeads } = this.#config;
+    const zeros = () =>
+      Array.from(
+        { length: heads },
+        (_, h) => new Float32Array(sequence.entries(layer, Math.floor((h * kvHeads) / heads))),
+      );
+    return Object.fromEntries([...planes].map(plane => [plane, zeros()]));
+  }
+
+  #hiddenNorms({ address, rows }: { address: number; rows: number }): Float32Array {
+    const width = this.#config.hidden;
+    const norms = new Norms(rows, width);
+    norms.take(this.#kernels.memory.f32.subarray(address / 4, address / 4 + rows * width), 0, rows);
+    this.counts.hidden += rows;
+    return norms.value;
+  }
+
+  #clusters({ sequence, layer }: SensePoint, request: ClusterSignal) {
+    const { kvHeads, headDim } = this.#config;
+    const { memory } = this.#kernels;
+    return Array.from({ length: kvHeads }, (_, head) => {
+      const to = Math.max(request.skipFirst, sequence.entries(layer, head) - request.skipLast);
+      const count = to - request.skipFirst;
+      const space = new Space(memory);
+      try {
+        const address = space.alloc(count * headDim * 4);
+        readRows(this.#kernels, sequence, layer, head, 'k', request.skipFirst, to, address);
+        this.counts.decoded += count;
+        this.counts.clusters++;
+        return cluster(memory.f32.subarray(address / 4, address / 4 + count * headDim), headDim, request);
+      } finally {
+        space.free();
+      }
+    });
+  }
+}
+
+/** f32 [entries] of each query head. */
+function perHead(statistics: Statistics, reduce: AttentionSignal['reduce'], rows: number): Float32Array[] {
+  if (reduce === 'variance') return statistics.m2!.map(m2 => (rows < 2 ? m2.fill(0) : m2.map(x => x / (rows - 1))));
+  if (reduce === 'mean') return statistics.sum!.map(sum => sum.map(x => (rows === 0 ? 0 : x / rows)));
+  return statistics[reduce]!;
 }

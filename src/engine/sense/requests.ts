@@ -1,0 +1,112 @@
+import { KvasirError } from '../../errors.ts';
+import type { AttentionSignal, SignalRequest } from '../../methods/types.ts';
+import type { ModelConfig } from '../../model/types.ts';
+import type { Plane } from './records.ts';
+import type { SensePoint } from './types.ts';
+
+/** Equal for equal requests, however they are written. */
+export function keyOf(request: SignalRequest): string {
+  switch (request.signal) {
+    case 'attention': {
+      const { rows, reduce, pool, drop, group } = request;
+      const pooling = pool && [pool.kind, pool.width, pool.after === 'group'];
+      return JSON.stringify(['attention', rows, reduce, pooling ?? 0, drop ?? 0, group ?? 0]);
+    }
+    case 'gram':
+      return JSON.stringify(['gram', request.of, request.layers, request.entries ?? -1]);
+    case 'clusters':
+      return JSON.stringify(['clusters', request.size, request.rounds, request.skipFirst, request.skipLast]);
+    case 'neighbour-cosine':
+    case 'layer-cosine':
+      return JSON.stringify([request.signal, request.of, request.layer ?? -1]);
+    case 'ranges':
+      return JSON.stringify([request.signal, request.of]);
+    default:
+      return request.signal;
+  }
+}
+
+/** Planes that a reduction is made of. */
+export function planesOf(reduce: AttentionSignal['reduce']): readonly Plane[] {
+  if (reduce === 'variance') return ['mean', 'm2'];
+  return [reduce === 'mean' ? 'sum' : reduce];
+}
+
+/** Refuses what cannot be answered, before anything is computed. */
+export function checkRequest(request: SignalRequest, at: SensePoint, config: ModelConfig): void {
+  switch (request.signal) {
+    case 'attention':
+      checkAttention(request, at);
+      break;
+    case 'key-norm':
+    case 'value-norm':
+      break;
+    case 'hidden-norm':
+      need(at.hidden !== null, 'signal', request.signal, 'signals of what was kept: no hidden rows were');
+      break;
+    case 'layer-cosine':
+      need(isLayer(request.layer, config), 'signal.layer', request.layer, `a layer, 0 to ${config.layers - 1}`);
+      checkPlane(request.of);
+      break;
+    case 'neighbour-cosine':
+    case 'ranges':
+      checkPlane(request.of);
+      break;
+    case 'gram': {
+      const { layers, entries } = request;
+      const known = layers.length > 0 && layers.every(layer => isLayer(layer, config));
+      need(known, 'signal.layers', layers, `layers, 0 to ${config.layers - 1}`);
+      need(entries === undefined || isCount(entries), 'signal.entries', entries, 'a whole number');
+      checkPlane(request.of);
+      break;
+    }
+    case 'clusters': {
+      need(isCount(request.size) && request.size > 0, 'signal.size', request.size, 'a whole number, at least 1');
+      need(
+        isCount(request.rounds) && request.rounds > 0,
+        'signal.rounds',
+        request.rounds,
+        'a whole number, at least 1',
+      );
+      need(isCount(request.skipFirst), 'signal.skipFirst', request.skipFirst, 'a whole number');
+      need(isCount(request.skipLast), 'signal.skipLast', request.skipLast, 'a whole number');
+      break;
+    }
+    default:
+      need(false, 'signal', (request as { signal: unknown }).signal, 'a signal of src/methods/types.ts');
+  }
+}
+
+function checkAttention({ rows, reduce, pool, drop, group }: AttentionSignal, at: SensePoint): void {
+  need(rows === 'all' || (isCount(rows) && rows > 0), 'signal.rows', rows, '"all" or a whole number, at least 1');
+  const reductions = ['sum', 'mean', 'max', 'variance', 'entropy'];
+  need(reductions.includes(reduce), 'signal.reduce', reduce, reductions);
+  need(drop === undefined || isCount(drop), 'signal.drop', drop, 'a whole number');
+  need(group === undefined || ['mean', 'sum', 'max'].includes(group), 'signal.group', group, ['mean', 'sum', 'max']);
+  if (pool) {
+    need(['mean', 'max'].includes(pool.kind), 'signal.pool.kind', pool.kind, ['mean', 'max']);
+    need(isCount(pool.width) && pool.width > 0, 'signal.pool.width', pool.width, 'a whole number, at least 1');
+  }
+  need(at.queries !== null, 'signal', 'attention', 'signals of what was kept: no query rows were');
+}
+
+function checkPlane(of: unknown): void {
+  need(of === 'k' || of === 'v', 'signal.of', of, ['k', 'v']);
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0;
+}
+
+function isLayer(layer: unknown, config: ModelConfig): boolean {
+  return isCount(layer) && (layer as number) < config.layers;
+}
+
+function need(fits: boolean, field: string, value: unknown, allowed: string | readonly string[]): void {
+  if (fits) return;
+  throw new KvasirError('invalid_request', `This signal cannot be computed: ${field} is ${JSON.stringify(value)}.`, {
+    field,
+    value,
+    allowed,
+  });
+}

@@ -1,0 +1,48 @@
+import type { CacheSequence } from '../../cache/sequence.ts';
+import type { SignalRequest, SignalValue } from '../../methods/types.ts';
+
+/** Query rows of a prompt at one layer. */
+export interface QueryRows {
+  /** Address of f32 [rows][heads * headDim], before RoPE. */
+  readonly address: number;
+  readonly rows: number;
+  /** i32 [rows] */
+  readonly positions: Int32Array;
+}
+
+/** What signals are asked about: one layer of a sequence, and the rows that ran through it. */
+export interface SensePoint {
+  readonly sequence: CacheSequence;
+  readonly layer: number;
+  /** The prompt's last rows: at least as many as any request asks for, or all there are. null: nobody asks for attention. */
+  readonly queries: QueryRows | null;
+  /** f32 [rows][hidden] that entered the layer. null: nobody asks for it. */
+  readonly hidden: { readonly address: number; readonly rows: number } | null;
+}
+
+/** The value of a request that was among those asked (an equal one will do); raises `invalid_request` for others. */
+export type Signals = <S extends SignalRequest>(request: S) => SignalValue<S>;
+
+/** What one decoding row looked at: the probability that query head h gives to entry i of its view is values[offsets[h] + i]. */
+export interface StepAttention {
+  /** Over the kernels' memory; valid until the next call of `step` or until the memory grows. */
+  readonly values: Float32Array;
+  /** [heads] */
+  readonly offsets: Uint32Array;
+  /** [kvHeads] */
+  readonly entries: Uint32Array;
+}
+
+/** How much was computed, so that a test can tell what a method costs. */
+export interface SenseCounts {
+  /** Query rows whose softmax was computed, layer by layer. */
+  rows: number;
+  /** The same for decoding steps. */
+  steps: number;
+  /** Entries whose key or value was decoded. */
+  decoded: number;
+  /** Hidden rows whose norm was computed. */
+  hidden: number;
+  grams: number;
+  clusters: number;
+}
