@@ -171,8 +171,8 @@ export function newAttend(scene: Scene, attend: Attend): number {
   return at;
 }
 
-/** The same in float64. */
-export function reference(scene: Scene, refs: readonly Ref[], queries: Queries): Float64Array {
+/** The entries of a view, in order. */
+export function entriesOf(scene: Scene, refs: readonly Ref[]): Entry[] {
   const { headDim } = scene;
   const entries: Entry[] = [];
   for (const { page, first, count, shift, mask } of refs) {
@@ -189,6 +189,13 @@ export function reference(scene: Scene, refs: readonly Ref[], queries: Queries):
       });
     }
   }
+  return entries;
+}
+
+/** The same in float64. */
+export function reference(scene: Scene, refs: readonly Ref[], queries: Queries): Float64Array {
+  const { headDim } = scene;
+  const entries = entriesOf(scene, refs);
   const out = new Float64Array(queries.q.length);
   queries.positions.forEach((position, r) => {
     for (let h = 0; h < queries.group; h++) {
