@@ -4,6 +4,7 @@ import type { CacheSequence } from '../cache/sequence.ts';
 import type { ModelConfig } from '../model/types.ts';
 import { Attention } from './attention.ts';
 import { RotaryTable } from './rotary.ts';
+import { Sensor } from './sense/sensor.ts';
 import { type RowStore, Workspace } from './workspace.ts';
 
 /** Rows of one sequence, on their way through the layers. */
@@ -50,7 +51,8 @@ export class Forward {
   readonly #dense: DenseModel;
   readonly #kernels: Kernels;
   readonly #config: ModelConfig;
-  readonly #ropes: readonly RotaryTable[];
+  readonly ropes: readonly RotaryTable[];
+  readonly sensor: Sensor;
   readonly #attention: Attention;
   readonly #ids: Int32Array;
   /** The first `rows` ids, kept by `rows`. */
@@ -61,8 +63,9 @@ export class Forward {
     this.#kernels = kernels;
     this.#config = dense.config;
     this.workspace = new Workspace(kernels.memory, dense.config, options.tile, Math.min(MAX_LOGIT_ROWS, options.tile));
-    this.#ropes = dense.config.ropes.map(rope => new RotaryTable(rope, kernels.memory));
-    this.#attention = new Attention(kernels, this.workspace, this.#ropes, options.deterministic);
+    this.ropes = dense.config.ropes.map(rope => new RotaryTable(rope, kernels.memory));
+    this.sensor = new Sensor(kernels, dense.config, this.ropes, options.deterministic);
+    this.#attention = new Attention(kernels, this.workspace, this.ropes, options.deterministic);
     this.#ids = new Int32Array(options.tile);
   }
 
@@ -84,7 +87,7 @@ export class Forward {
    */
   async layers(works: readonly Work[], store: RowStore, from: number, first: number, last: number): Promise<void> {
     const rows = countRows(works);
-    for (const table of this.#ropes) table.ensure(lastPosition(works) + 1);
+    for (const table of this.ropes) table.ensure(lastPosition(works) + 1);
     this.#attention.begin();
     for (let layer = first; layer < last; layer++) {
       const block = this.workspace.block(store, from, rows);
@@ -138,7 +141,8 @@ export class Forward {
   dispose(): void {
     this.workspace.dispose();
     this.#attention.dispose();
-    for (const table of this.#ropes) table.dispose();
+    this.sensor.dispose();
+    for (const table of this.ropes) table.dispose();
   }
 
   async #emit(chosen: { work: Work; row: number }[], sink: LogitSink): Promise<void> {

@@ -1,72 +1,153 @@
 import type { CacheSequence } from '../cache/sequence.ts';
+import { KvasirError } from '../errors.ts';
 import type { Forward, LogitSink, Work } from './forward.ts';
+import type { Run } from './program/run.ts';
+import { QueryRecord } from './query-record.ts';
 import { RowStore } from './workspace.ts';
 
 /**
- * A prompt that goes layer by layer: all its rows through layer l in tiles, then through layer l + 1. Each `next` is one
- * unit (a tile, one layer), so that other requests' steps fit in between. Holds the hidden rows of the whole prompt.
+ * A prompt that goes layer by layer: all its rows through layer l in tiles, then, where a recipe is at work, its decisions
+ * about layer l, then layer l + 1. Each `next` is one unit (a tile, one layer), so that other requests' steps fit in between.
+ * Holds the hidden rows of the whole prompt, or of a chunk of it where the recipe asks for chunks.
  */
 export class LayerPrefill {
   readonly #forward: Forward;
   readonly #sequence: CacheSequence;
   readonly #tokens: ArrayLike<number>;
-  readonly #start: number;
-  readonly #rows: number;
+  readonly #run: Run | null;
   readonly #tile: number;
   readonly #layers: number;
+  #queries: QueryRecord | null = null;
   #store: RowStore | null = null;
+  /** Tokens [start, end) are the chunk at work. */
+  #start: number;
+  #end: number;
+  /** Rows of the chunk that are still on their way, and their positions where some were dropped. */
+  #rows = 0;
+  #positions: Int32Array | null = null;
   #layer = 0;
   #done = 0;
 
-  /** Runs tokens [start, tokens.length), whose positions are their indices. */
-  constructor(forward: Forward, sequence: CacheSequence, tokens: ArrayLike<number>, start: number) {
+  /** Runs tokens [start, tokens.length) of the sequence, of which all before are in the cache. */
+  constructor(
+    forward: Forward,
+    sequence: CacheSequence,
+    tokens: ArrayLike<number>,
+    start: number,
+    run: Run | null = null,
+  ) {
     this.#forward = forward;
     this.#sequence = sequence;
     this.#tokens = tokens;
+    this.#run = run;
     this.#start = start;
-    this.#rows = tokens.length - start;
+    this.#end = start;
     this.#tile = forward.workspace.tile;
     this.#layers = forward.workspace.config.layers;
   }
 
   /** Runs one unit; true when the last layer's attention is done for all rows. */
   async next(): Promise<boolean> {
-    this.#store ??= await this.#embed();
+    this.#store ??= await this.#beginChunk();
     const work = this.#work(this.#done, Math.min(this.#tile, this.#rows - this.#done), 'none');
-    this.#sequence.prepareAppend(work.rows, undefined, this.#layer, this.#layer + 1);
+    if (this.#done === 0) this.#record();
+    this.#sequence.prepareAppend(work.rows, work.positions, this.#layer, this.#layer + 1);
     await this.#forward.layers([work], this.#store, this.#done, this.#layer, this.#layer + 1);
+    this.#queries?.take(this.#forward.workspace.q, this.#done, work, this.#layer);
     this.#done += work.rows;
-    if (this.#done === this.#rows) {
-      this.#done = 0;
-      this.#layer++;
+    if (this.#done < this.#rows) return false;
+    this.#settle(this.#store);
+    this.#done = 0;
+    this.#layer++;
+    if (this.#layer < this.#layers) return false;
+    if (this.#end === this.#tokens.length) {
+      this.#run?.endPrompt();
+      return true;
     }
-    return this.#layer === this.#layers;
+    this.#dropStore();
+    return false;
   }
 
   /** Logits of the last row, or of all. */
   async finish(logits: 'last' | 'all', sink: LogitSink): Promise<void> {
+    if (logits === 'all' && (this.#positions || Number.isFinite(this.#run?.program.chunk ?? Number.POSITIVE_INFINITY)))
+      throw new KvasirError('unsupported', 'only the last row of this prompt has logits: others were dropped', {
+        field: 'kv',
+        value: this.#run?.program.text,
+        allowed: 'a recipe that runs all rows of a prompt through all layers at once',
+      });
     const from = logits === 'last' ? this.#rows - 1 : 0;
-    await this.#forward.finish([this.#work(from, this.#rows - from, logits)], this.#store!, from, sink);
+    const at = logits === 'last' ? this.#tokens.length - 1 : this.#start;
+    const work = { ...this.#work(from, this.#rows - from, logits), from: at, position: at };
+    await this.#forward.finish([work], this.#store!, from, sink);
     this.dispose();
   }
 
   dispose(): void {
+    this.#queries?.dispose();
+    this.#queries = null;
+    this.#dropStore();
+  }
+
+  #dropStore(): void {
     if (!this.#store) return;
     this.#forward.workspace.forget(this.#store);
     this.#store.dispose();
     this.#store = null;
   }
 
-  async #embed(): Promise<RowStore> {
+  async #beginChunk(): Promise<RowStore> {
     const { memory, config } = this.#forward.workspace;
+    this.#start = this.#end;
+    this.#end = Math.min(this.#tokens.length, this.#start + (this.#run?.program.chunk ?? Number.POSITIVE_INFINITY));
+    this.#rows = this.#end - this.#start;
+    this.#positions = null;
+    this.#layer = 0;
+    this.#run?.beginChunk(this.#rows);
     const store = new RowStore(memory, config, this.#rows);
     for (let from = 0; from < this.#rows; from += this.#tile)
       await this.#forward.embed([this.#work(from, Math.min(this.#tile, this.#rows - from), 'none')], store, from);
     return store;
   }
 
+  /** Keeps the queries of the chunk's last rows where a method will ask what they look at. */
+  #record(): void {
+    const asked = this.#run?.program.queryRows(this.#layer, this.#rows) ?? 0;
+    this.#queries?.dispose();
+    this.#queries = asked > 0 ? new QueryRecord(this.#forward.workspace, this.#rows - asked, asked) : null;
+  }
+
+  #settle(store: RowStore): void {
+    if (!this.#run) return;
+    const kept = this.#run.settle(this.#layer, {
+      queries: this.#queries,
+      hidden: { address: store.hidden, rows: this.#rows },
+      rows: this.#rows,
+      last: this.#end === this.#tokens.length,
+    });
+    if (!kept || kept.length === this.#rows) return;
+    this.#positions = this.#positionsOf(kept);
+    this.#forward.workspace.gather(store, kept);
+    this.#rows = kept.length;
+  }
+
+  /** Positions of some of the rows: every slot has taken the same ones so far, this layer's all of them. */
+  #positionsOf(rows: Uint32Array): Int32Array {
+    const last = this.#sequence.nextPosition(this.#layer);
+    return Int32Array.from(rows, row => this.#positions?.[row] ?? last - this.#rows + row);
+  }
+
   #work(from: number, rows: number, logits: Work['logits']): Work {
     const at = this.#start + from;
-    return { sequence: this.#sequence, tokens: this.#tokens, from: at, rows, position: at, logits };
+    const positions = this.#positions?.subarray(from, from + rows);
+    return {
+      sequence: this.#sequence,
+      tokens: this.#tokens,
+      from: at,
+      rows,
+      position: at,
+      logits,
+      ...(positions && { positions }),
+    };
   }
 }

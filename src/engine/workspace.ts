@@ -158,6 +158,15 @@ export class Workspace {
     copyRow(this.memory.f32, store.attention, from, this.chosen.attention, to, heads * headDim);
   }
 
+  /** Keeps the given rows of a store (ascending), moved to its start. */
+  gather(store: RowStore, rows: Uint32Array): void {
+    const { hidden, heads, headDim } = this.config;
+    for (const [to, from] of rows.entries()) {
+      copyRow(this.memory.f32, store.hidden, from, store.hidden, to, hidden);
+      copyRow(this.memory.f32, store.attention, from, store.attention, to, heads * headDim);
+    }
+  }
+
   /** A store of one prompt is gone: drop the blocks made over it. */
   forget(store: RowStore): void {
     this.#blocks.delete(store);

@@ -1,0 +1,59 @@
+import type { FormatName, PageOptions } from '../../cache/types.ts';
+import type { ModelShape, Policy } from '../../methods/types.ts';
+
+/** One method of a recipe, ready for one model. */
+export interface Part {
+  readonly name: string;
+  readonly policy: Policy;
+}
+
+/** A recipe made ready for one model: what its methods ask of the pages, of the prefill and of each step. Shared by all requests that name it. */
+export class Program {
+  /** Canonical text of the recipe. */
+  readonly text: string;
+  readonly parts: readonly Part[];
+  readonly model: ModelShape;
+  /** A prefix of the cache may be reused under any continuation. */
+  readonly prefixStable: boolean;
+  /** Tokens a prompt is cut into; Infinity: one chunk. */
+  readonly chunk: number;
+
+  constructor(text: string, parts: readonly Part[], model: ModelShape, prefixStable: boolean) {
+    this.text = text;
+    this.parts = parts;
+    this.model = model;
+    this.prefixStable = prefixStable;
+    this.chunk = Math.min(...parts.map(({ policy }) => policy.chunk ?? Number.POSITIVE_INFINITY));
+  }
+
+  /** The full cache: nothing to do at all. */
+  get idle(): boolean {
+    return this.parts.every(({ policy }) => Object.keys(policy).length === 0);
+  }
+
+  /** Prompts go layer by layer, so that each layer is decided with the whole prompt seen. */
+  get layerMajor(): boolean {
+    return this.parts.some(({ policy }) => policy.sense || policy.decide);
+  }
+
+  /** Page options of a sequence under this recipe. */
+  pages(format: FormatName): PageOptions {
+    const columns = [...new Set(this.parts.flatMap(({ policy }) => policy.pages?.columns ?? []))].sort();
+    const keysUnrotated = this.parts.some(({ policy }) => policy.pages?.keysUnrotated);
+    return {
+      formatK: format,
+      formatV: format,
+      ...(columns.length > 0 && { columns }),
+      ...(keysUnrotated && { keysUnrotated }),
+    };
+  }
+
+  /** Prompt rows whose queries signals of a layer are about. */
+  queryRows(layer: number, rows: number): number {
+    let most = 0;
+    for (const { policy } of this.parts)
+      for (const request of policy.sense?.(layer) ?? [])
+        if (request.signal === 'attention') most = Math.max(most, request.rows === 'all' ? rows : request.rows);
+    return Math.min(most, rows);
+  }
+}

@@ -1,0 +1,191 @@
+import type { CacheSequence } from '../../cache/sequence.ts';
+import type { SignalRequest, StepRule } from '../../methods/types.ts';
+import type { ModelConfig } from '../../model/types.ts';
+import type { QueryRow, StepHooks } from '../forward.ts';
+import type { RotaryTable } from '../rotary.ts';
+import type { QueryRows, Sensor, Signals } from '../sense/sensor.ts';
+import { act } from './act.ts';
+import { AtLayer, AtPrompt, notSensed } from './at.ts';
+import type { Program } from './program.ts';
+import { type RetrieveCounts, type RetrieveState, retrieve } from './retrieve.ts';
+import { ruleNeedsAttention, StepEvaluation } from './step.ts';
+
+/** What a prompt leaves behind at a layer, while it is being decided. */
+export interface SettledRows {
+  readonly queries: QueryRows | null;
+  readonly hidden: { readonly address: number; readonly rows: number };
+  readonly rows: number;
+  /** The prompt's last chunk. */
+  readonly last: boolean;
+}
+
+/** What the model's forward pass lends to a run. */
+export interface RunContext {
+  readonly sensor: Sensor;
+  readonly ropes: readonly RotaryTable[];
+  readonly config: ModelConfig;
+}
+
+/** Kept as the sequence's state, so that it forks with it. */
+interface RunState {
+  /** Tokens seen, kept or not. */
+  seen: number;
+  /** [parts][layers] */
+  rules: (StepRule | null)[][];
+  cursors: Int32Array;
+  retrieved: RetrieveState[];
+}
+
+const STATE = 'run';
+
+/** A recipe at work on one sequence: decides after each layer of a prompt and around each step of decoding. */
+export class Run implements StepHooks {
+  readonly program: Program;
+  readonly sequence: CacheSequence;
+  readonly #context: RunContext;
+  readonly #seed: number;
+  /** By part: the first layer that it has not decided. */
+  readonly #decided: number[];
+  readonly retrieval: RetrieveCounts = { steps: 0, selections: 0, rows: 0 };
+
+  constructor(program: Program, sequence: CacheSequence, context: RunContext, seed: number) {
+    this.program = program;
+    this.sequence = sequence;
+    this.#context = context;
+    this.#seed = seed;
+    this.#decided = program.parts.map(() => 0);
+    if (!sequence.state<RunState>(STATE)) {
+      const { layers, kvHeads } = context.config;
+      const none = () => Array.from({ length: layers }, () => null);
+      sequence.setState(STATE, {
+        seen: sequence.position,
+        rules: program.parts.map(none),
+        cursors: new Int32Array(layers * kvHeads),
+        retrieved: Array.from({ length: layers }, () => ({ last: null, steps: 0 })),
+      } satisfies RunState);
+    }
+  }
+
+  /** The same recipe on a fork of the sequence, whose states have been cloned. */
+  fork(sequence: CacheSequence, seed: number): Run {
+    return new Run(this.program, sequence, this.#context, seed);
+  }
+
+  get seen(): number {
+    return this.#state.seen;
+  }
+
+  /** Whether rows of decoding have to ask before and after attention. */
+  get stepwise(): boolean {
+    return (
+      this.#state.rules.some(rules => rules.some(Boolean)) || this.program.parts.some(({ policy }) => policy.retrieve)
+    );
+  }
+
+  /** A chunk of a prompt begins: `rows` tokens will have been seen at its end. */
+  beginChunk(rows: number): void {
+    this.#state.seen += rows;
+    this.#decided.fill(0);
+  }
+
+  /** All rows of the chunk have run through `layer`: every method decides what it can. Returns the rows that go on, null: all. */
+  settle(layer: number, rows: SettledRows): Uint32Array | null {
+    let kept: Uint32Array | null = null;
+    let ready = layer;
+    for (const [n, { policy }] of this.program.parts.entries()) {
+      const first = this.#decided[n]!;
+      for (let at = first; at <= ready; at++) kept = this.#decide(n, at, layer, rows) ?? kept;
+      this.#decided[n] = Math.max(first, ready + 1);
+      if (!policy.settles) continue;
+      let settled = -1;
+      while (settled < ready && policy.settles(settled + 1) <= ready) settled++;
+      ready = settled;
+    }
+    return kept;
+  }
+
+  /** The whole prompt has been decided: the rules of decoding are set. */
+  endPrompt(): void {
+    const state = this.#state;
+    for (const [n, { policy }] of this.program.parts.entries())
+      for (let layer = 0; layer < this.program.model.layers; layer++)
+        state.rules[n]![layer] = policy.step?.(layer, new AtLayer(this.#at(n, layer))) ?? null;
+    this.sequence.setState(STATE, state);
+  }
+
+  beforeAttention(layer: number, query: QueryRow): void {
+    for (const { policy } of this.program.parts) {
+      const rule = policy.retrieve?.(layer);
+      if (rule)
+        retrieve(this.sequence, layer, rule, this.#turned(layer, query), this.#state.retrieved[layer]!, this.retrieval);
+    }
+  }
+
+  afterAttention(layer: number, query: QueryRow): void {
+    const rules = this.#state.rules.flatMap(byLayer => byLayer[layer] ?? []);
+    if (rules.length === 0) return;
+    const attention = rules.some(ruleNeedsAttention)
+      ? this.#context.sensor.step(this.sequence, layer, query, query.position)
+      : null;
+    for (const rule of rules) new StepEvaluation(this.sequence, layer, attention, this.#state.cursors).run(rule);
+  }
+
+  /** A row has gone through all layers. Pages that it filled are decided. */
+  afterStep(): void {
+    const state = this.#state;
+    state.seen++;
+    for (const [n, { policy }] of this.program.parts.entries()) {
+      if (!policy.filled) continue;
+      for (let layer = 0; layer < this.program.model.layers; layer++)
+        if (this.sequence.pageFilled(layer)) act(this.sequence, policy.filled(new AtLayer(this.#at(n, layer))));
+    }
+  }
+
+  get #state(): RunState {
+    return this.sequence.state<RunState>(STATE)!;
+  }
+
+  #at(n: number, layer: number) {
+    const { name } = this.program.parts[n]!;
+    const { sequence } = this;
+    return { sequence, model: this.program.model, layer, seen: this.seen, key: `${n}:${name}`, seed: this.#seed };
+  }
+
+  #decide(n: number, layer: number, run: number, rows: SettledRows): Uint32Array | null {
+    const { policy, name } = this.program.parts[n]!;
+    if (!policy.decide) return null;
+    const asked = policy.sense?.(layer) ?? [];
+    if (layer !== run && asked.some(({ signal }) => signal === 'attention' || signal === 'hidden-norm'))
+      throw notSensed(name, layer);
+    const { sensor } = this.#context;
+    const point = { sequence: this.sequence, layer, queries: rows.queries, hidden: rows.hidden };
+    let known: Signals | null = null;
+    const signals = (request: SignalRequest) => {
+      // Pairs are only known now, so distances are answered one by one.
+      if (request.signal === 'distance') return sensor.answer(point, [request]);
+      known ??= sensor.answer(point, asked);
+      return known;
+    };
+    const at = new AtPrompt({ ...this.#at(n, layer), rows: rows.rows, last: rows.last, signals });
+    return act(this.sequence, policy.decide(at));
+  }
+
+  /** The row's query after RoPE: f32 [heads * headDim]. */
+  #turned(layer: number, { address, row, position }: QueryRow): Float32Array {
+    const { heads, headDim, layerRope } = this.#context.config;
+    const { f32 } = this.sequence.cache.memory;
+    const width = heads * headDim;
+    const query = f32.slice(address / 4 + row * width, address / 4 + (row + 1) * width);
+    const rope = this.#context.ropes[layerRope[layer]!]!;
+    const half = rope.rotary / 2;
+    const table = rope.row(position) / 4;
+    for (let from = 0; from < width; from += headDim)
+      for (let i = from; i < from + half; i++) {
+        const [cos, sin] = [f32[table + i - from]!, f32[table + half + i - from]!];
+        const [x, y] = [query[i]!, query[i + half]!];
+        query[i] = x * cos - y * sin;
+        query[i + half] = y * cos + x * sin;
+      }
+    return query;
+  }
+}
