@@ -1,0 +1,255 @@
+import type {
+  AttentionSignal,
+  ClusterSignal,
+  Clusters,
+  GramSignal,
+  PerHead,
+  RangeSignal,
+  RowSignal,
+  SignalRequest,
+  SignalValue,
+  SimilaritySignal,
+} from './types.ts';
+
+/**
+ * Every signal of types.ts by the book, in float64, from plain arrays: slow, simple, and free of kernels. What methods are
+ * tested on, and what the backend's signals are held against.
+ */
+
+/** The entries of one KV head at one layer. */
+export interface PlainView {
+  /** f64 [entries][headDim], after RoPE. */
+  k: Float64Array;
+  v: Float64Array;
+  positions: Int32Array;
+  readonly columns: Map<string, Float32Array>;
+}
+
+/** What signals of one layer are computed from. */
+export interface PlainScene {
+  readonly headDim: number;
+  readonly group: number;
+  /** Sliding window of the layer, 0: none. */
+  readonly window: number;
+  /** [layers][kvHeads]; layers after `layer` are not looked at. */
+  readonly views: readonly (readonly PlainView[])[];
+  readonly layer: number;
+  /** The prompt's rows at this layer: f64 [rows][heads][headDim], after RoPE. */
+  readonly q: Float64Array;
+  readonly rowPositions: Int32Array;
+  /** f64 [rows][hiddenSize] */
+  readonly hidden: Float64Array;
+}
+
+export function plainSignal<S extends SignalRequest>(scene: PlainScene, request: S): SignalValue<S> {
+  return compute(scene, request) as SignalValue<S>;
+}
+
+function compute(
+  scene: PlainScene,
+  request: SignalRequest,
+): PerHead | Float32Array | Float64Array | readonly Clusters[] {
+  switch (request.signal) {
+    case 'attention':
+      return attention(scene, request);
+    case 'hidden-norm':
+      return hiddenNorms(scene);
+    case 'key-norm':
+    case 'value-norm':
+      return norms(scene, request);
+    case 'neighbour-cosine':
+    case 'layer-cosine':
+      return cosines(scene, request);
+    case 'gram':
+      return gram(scene, request);
+    case 'ranges':
+      return ranges(scene, request);
+    default:
+      return scene.views[scene.layer]!.map(view => clusters(view, scene.headDim, request));
+  }
+}
+
+function dot(a: Float64Array, i: number, b: Float64Array, j: number, length: number): number {
+  let sum = 0;
+  for (let c = 0; c < length; c++) sum += a[i + c]! * b[j + c]!;
+  return sum;
+}
+
+/** One Float64Array [entries] a row: probabilities that query head `head` gives in prompt row `row`; 0 where it does not see. */
+export function plainProbabilities(scene: PlainScene, head: number, row: number): Float64Array {
+  const { headDim, group, window, rowPositions } = scene;
+  const view = scene.views[scene.layer]![Math.floor(head / group)]!;
+  const heads = scene.q.length / (rowPositions.length * headDim);
+  const bias = view.columns.get('bias');
+  const position = rowPositions[row]!;
+  const logits = new Float64Array(view.positions.length).fill(Number.NEGATIVE_INFINITY);
+  let top = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < logits.length; i++) {
+    const distance = position - view.positions[i]!;
+    if (distance < 0 || (window > 0 && distance >= window)) continue;
+    const score = dot(scene.q, (row * heads + head) * headDim, view.k, i * headDim, headDim) / Math.sqrt(headDim);
+    logits[i] = score + (bias?.[i] ?? 0);
+    top = Math.max(top, logits[i]!);
+  }
+  let sum = 0;
+  const p = logits.map(x => (x === Number.NEGATIVE_INFINITY ? 0 : Math.exp(x - top)));
+  for (const x of p) sum += x;
+  return sum > 0 ? p.map(x => x / sum) : p;
+}
+
+function attention(scene: PlainScene, request: AttentionSignal): Float32Array[] {
+  const { group } = scene;
+  const rows = scene.rowPositions.length;
+  const asked = request.rows === 'all' ? rows : Math.min(request.rows, rows);
+  const { pool } = request;
+  return scene.views[scene.layer]!.flatMap((view, kvHead) => {
+    const shown = Math.max(0, view.positions.length - (request.drop ?? 0));
+    let heads: Float64Array[] = Array.from({ length: group }, (_, g) => {
+      const p = Array.from({ length: asked }, (_, r) =>
+        plainProbabilities(scene, kvHead * group + g, rows - asked + r).subarray(0, shown),
+      );
+      return Float64Array.from({ length: shown }, (_, i) =>
+        reduceRows(
+          p.map(row => row[i]!),
+          request.reduce,
+        ),
+      );
+    });
+    const pooled = (x: Float64Array) => (pool ? plainPool(x, pool.kind, pool.width) : x);
+    if (pool?.after !== 'group') heads = heads.map(pooled);
+    if (request.group) heads = [reduceGroup(heads, request.group)];
+    if (pool?.after === 'group') heads = heads.map(pooled);
+    return heads.map(head => Float32Array.from(head));
+  });
+}
+
+function reduceRows(p: readonly number[], how: AttentionSignal['reduce']): number {
+  if (how === 'max') return Math.max(0, ...p);
+  if (how === 'entropy') return p.reduce((sum, x) => sum - x * Math.log(x + 1e-10), 0);
+  const sum = p.reduce((a, b) => a + b, 0);
+  if (how === 'sum') return sum;
+  const mean = p.length > 0 ? sum / p.length : 0;
+  if (how === 'mean') return mean;
+  return p.length > 1 ? p.reduce((a, x) => a + (x - mean) ** 2, 0) / (p.length - 1) : 0;
+}
+
+export function plainPool(x: Float64Array, kind: 'mean' | 'max', width: number): Float64Array {
+  const half = (width - 1) / 2;
+  return x.map((_, i) => {
+    const near = x.subarray(Math.max(0, i - half), i + half + 1);
+    return kind === 'max' ? Math.max(...near) : near.reduce((a, b) => a + b, 0) / width;
+  });
+}
+
+function reduceGroup(heads: readonly Float64Array[], how: 'mean' | 'sum' | 'max'): Float64Array {
+  return heads[0]!.map((_, i) => {
+    const values = heads.map(head => head[i]!);
+    if (how === 'max') return Math.max(...values);
+    const sum = values.reduce((a, b) => a + b, 0);
+    return how === 'sum' ? sum : sum / values.length;
+  });
+}
+
+function hiddenNorms(scene: PlainScene): Float32Array {
+  const rows = scene.rowPositions.length;
+  const width = rows > 0 ? scene.hidden.length / rows : 0;
+  return Float32Array.from({ length: rows }, (_, r) =>
+    Math.sqrt(dot(scene.hidden, r * width, scene.hidden, r * width, width)),
+  );
+}
+
+function norm(x: Float64Array, i: number, d: number): number {
+  return Math.sqrt(dot(x, i * d, x, i * d, d));
+}
+
+function norms(scene: PlainScene, request: RowSignal): Float32Array[] {
+  const plane = request.signal === 'key-norm' ? 'k' : 'v';
+  return scene.views[scene.layer]!.map(view =>
+    Float32Array.from(view.positions, (_, i) => norm(view[plane], i, scene.headDim)),
+  );
+}
+
+function cosines(scene: PlainScene, request: SimilaritySignal): Float32Array[] {
+  const d = scene.headDim;
+  const neighbours = request.signal === 'neighbour-cosine';
+  return scene.views[scene.layer]!.map((view, head) => {
+    const a = view[request.of];
+    const b = neighbours ? a : scene.views[request.layer!]![head]![request.of];
+    const entries = view.positions.length;
+    return Float32Array.from({ length: neighbours ? Math.max(0, entries - 1) : entries }, (_, i) => {
+      const j = neighbours ? i + 1 : i;
+      const length = norm(a, i, d) * norm(b, j, d);
+      return length > 0 ? dot(a, i * d, b, j * d, d) / length : 0;
+    });
+  });
+}
+
+function gram(scene: PlainScene, request: GramSignal): Float64Array {
+  const d = scene.headDim;
+  const views = request.layers.flatMap(layer => scene.views[layer]!);
+  const width = views.length * d;
+  const entries = Math.min(request.entries ?? Number.POSITIVE_INFINITY, views[0]!.positions.length);
+  const out = new Float64Array(width * width);
+  for (let i = 0; i < entries; i++) {
+    const row = views.flatMap(view => [...view[request.of].subarray(i * d, (i + 1) * d)]);
+    for (let a = 0; a < width; a++) for (let b = 0; b < width; b++) out[a * width + b]! += row[a]! * row[b]!;
+  }
+  return out;
+}
+
+function ranges(scene: PlainScene, request: RangeSignal): Float32Array[] {
+  const d = scene.headDim;
+  return scene.views[scene.layer]!.map(view => {
+    const out = new Float32Array(2 * d).fill(Number.POSITIVE_INFINITY, 0, d).fill(Number.NEGATIVE_INFINITY, d);
+    view[request.of].forEach((x, i) => {
+      out[i % d] = Math.min(out[i % d]!, x);
+      out[d + (i % d)] = Math.max(out[d + (i % d)]!, x);
+    });
+    return out;
+  });
+}
+
+const CLUSTER_BLOCK = 8192;
+
+/** A block of n keys gets ceil(n / size) centroids, first at key floor(j n / count); the last round's assignment is the answer. */
+function clusters(view: PlainView, d: number, request: ClusterSignal): Clusters {
+  const from = Math.min(request.skipFirst, view.positions.length);
+  const to = Math.max(from, view.positions.length - request.skipLast);
+  const assignment = new Uint32Array(to - from);
+  const mean = new Float64Array(d);
+  for (let i = from; i < to; i++) for (let c = 0; c < d; c++) mean[c]! += view.k[i * d + c]! / (to - from);
+  const key = (i: number) => view.k.subarray(i * d, (i + 1) * d).map((x, c) => x - mean[c]!);
+  let count = 0;
+  for (let start = from; start < to; start += CLUSTER_BLOCK) {
+    const keys = Array.from({ length: Math.min(CLUSTER_BLOCK, to - start) }, (_, i) => key(start + i));
+    const k = Math.ceil(keys.length / request.size);
+    let centroids = Array.from({ length: k }, (_, j) => keys[Math.floor((j * keys.length) / k)]!);
+    for (let round = 0; round < request.rounds; round++) {
+      const owner = keys.map(x => nearest(x, centroids));
+      owner.forEach((j, i) => {
+        assignment[start - from + i] = count + j;
+      });
+      centroids = centroids.map((old, j) => {
+        const members = keys.filter((_, i) => owner[i] === j);
+        return members.length === 0
+          ? old
+          : old.map((_, c) => members.reduce((sum, x) => sum + x[c]!, 0) / members.length);
+      });
+    }
+    count += k;
+  }
+  return { assignment, count };
+}
+
+function nearest(x: Float64Array, centroids: readonly Float64Array[]): number {
+  let best = 0;
+  let least = Number.POSITIVE_INFINITY;
+  centroids.forEach((centroid, j) => {
+    const distance = x.reduce((sum, value, c) => sum + (value - centroid[c]!) ** 2, 0);
+    if (distance < least) {
+      least = distance;
+      best = j;
+    }
+  });
+  return best;
+}
