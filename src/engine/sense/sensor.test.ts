@@ -1,0 +1,377 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { CacheSequence } from '../../cache/sequence.ts';
+import type { FormatName, PageOptions } from '../../cache/types.ts';
+import type { KvasirError } from '../../errors.ts';
+import type { AttentionSignal, GramSignal, SignalRequest } from '../../methods/types.ts';
+import { World, type WorldOptions } from './testing.ts';
+import type { QueryRows } from './types.ts';
+
+/** Sums over rows of f32 probabilities, relative to 1 or to the value. */
+const EXACT = 3e-5;
+const INTEGER = 1e-3;
+
+const seed = Math.floor(Math.random() * 2 ** 31);
+let world: World;
+
+async function withWorld(options: WorldOptions, test: () => void | Promise<void>): Promise<void> {
+  world = await World.open(seed, options);
+  await test();
+}
+
+afterEach(async () => {
+  const before = world.kernels.memory.held;
+  expect(before).toBeGreaterThan(0);
+  await world.dispose();
+  expect(world.kernels.memory.held).toBe(0);
+});
+
+function span(from: number, to: number): Int32Array {
+  return Int32Array.from({ length: to - from }, (_, i) => from + i);
+}
+
+function close(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+  expect(actual.length).toBe(expected.length);
+  let worst = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const error = Math.abs(actual[i]! - expected[i]!) / Math.max(1, Math.abs(expected[i]!));
+    if (!(error <= worst)) worst = error;
+  }
+  expect(worst, `seed ${seed}`).toBeLessThan(tolerance);
+}
+
+const REQUESTS: readonly AttentionSignal[] = [
+  { signal: 'attention', rows: 8, reduce: 'sum' },
+  { signal: 'attention', rows: 32, reduce: 'mean', drop: 32, pool: { kind: 'mean', width: 5 }, group: 'mean' },
+  { signal: 'attention', rows: 32, reduce: 'mean', drop: 4, pool: { kind: 'max', width: 7 }, group: 'max' },
+  { signal: 'attention', rows: 32, reduce: 'variance', pool: { kind: 'mean', width: 3, after: 'group' }, group: 'sum' },
+  { signal: 'attention', rows: 'all', reduce: 'max', group: 'mean' },
+  { signal: 'attention', rows: 'all', reduce: 'variance' },
+  { signal: 'attention', rows: 'all', reduce: 'entropy', group: 'sum' },
+  { signal: 'attention', rows: 1, reduce: 'variance' },
+];
+
+function checkAll(
+  sequence: CacheSequence,
+  queries: QueryRows,
+  tolerance: number,
+  shiftOf?: (entry: number) => number,
+): void {
+  for (let layer = 0; layer < world.config.layers; layer++) {
+    const signal = world.sensor.answer({ sequence, layer, queries, hidden: null }, REQUESTS);
+    for (const request of REQUESTS) {
+      const expected = world.attention(sequence, layer, queries, request, shiftOf);
+      const actual = signal(request);
+      expect(actual.length).toBe(expected.length);
+      for (const [head, values] of expected.entries()) close(actual[head]!, values, tolerance);
+    }
+  }
+}
+
+describe('attention signals', () => {
+  it.each([0, 1, 63, 64, 65, 150])('of a prompt of %i tokens', async tokens => {
+    await withWorld({}, () => checkAll(world.sequence({}, tokens), world.queries(span(0, tokens)), EXACT));
+  });
+
+  it.each([
+    [1, 1],
+    [1, 8],
+    [3, 2],
+  ])('with %i KV heads of %i query heads', async (kvHeads, group) => {
+    await withWorld({ kvHeads, group, headDim: 8 }, () =>
+      checkAll(world.sequence({ formatK: 'f16' }, 70), world.queries(span(10, 70)), EXACT),
+    );
+  });
+
+  it('within a sliding window', async () => {
+    await withWorld({ window: 20 }, () => checkAll(world.sequence({}, 100), world.queries(span(40, 100)), EXACT));
+  });
+
+  it('with holes, shifts, bias and heads that hold different entries', async () => {
+    await withWorld({ headDim: 8 }, () => {
+      const sequence = world.sequence({ columns: ['bias'] }, 200);
+      const keep = [
+        {
+          slot: 0,
+          head: 0,
+          ranges: [
+            [0, 4],
+            [70, 71],
+            [75, 99],
+            [150, 200],
+          ] as const,
+        },
+        {
+          slot: 0,
+          head: 1,
+          ranges: [
+            [3, 9],
+            [60, 120],
+            [190, 200],
+          ] as const,
+        },
+        { slot: 1, head: 1, ranges: [[100, 200]] as const },
+      ];
+      sequence.prepareKeep(keep, { threshold: 0 }).apply();
+      for (const slot of [0, 1])
+        for (const head of [0, 1]) {
+          sequence.setColumn(slot, head, 'bias', world.normals(sequence.entries(slot, head)));
+        }
+      checkAll(sequence, world.queries(span(150, 200)), EXACT);
+    });
+    await world.dispose();
+    await withWorld({}, () => {
+      const sequence = world.sequence({}, 150);
+      sequence.shift(-20, 100, 150);
+      sequence.keep(1, 0, [
+        [0, 30],
+        [90, 150],
+      ]);
+      const positions = span(60, 130);
+      for (let layer = 0; layer < 2; layer++) {
+        for (const request of REQUESTS) {
+          const queries = world.queries(positions);
+          const signal = world.sensor.answer({ sequence, layer, queries, hidden: null }, [request]);
+          // Stored positions 100.. were moved; kept ranges renumber the entries of one view.
+          const stored = (head: number, i: number) => (layer === 1 && head === 0 && i >= 30 ? i + 60 : i);
+          const group = 3;
+          const expected = world.attention(sequence, layer, queries, request, i => (stored(1, i) >= 100 ? -20 : 0));
+          const ragged = world.attention(sequence, layer, queries, request, i => (stored(0, i) >= 100 ? -20 : 0));
+          const actual = signal(request);
+          for (const [h, values] of actual.entries()) {
+            const head = request.group ? h : Math.floor(h / group);
+            close(values, head === 0 ? ragged[h]! : expected[h]!, EXACT);
+          }
+        }
+      }
+    });
+  });
+
+  it('over keys stored before RoPE', async () => {
+    await withWorld({}, () =>
+      checkAll(world.sequence({ keysUnrotated: true, formatK: 'f16' }, 90), world.queries(span(30, 90)), EXACT),
+    );
+  });
+
+  it.each(['f16', 'int8'] as FormatName[])('over %s pages, and a sum over rows of nearly one a row', async format => {
+    await withWorld({}, () => {
+      const sequence = world.sequence({ formatK: format, formatV: 'int8' }, 130);
+      const queries = world.queries(span(80, 130));
+      checkAll(sequence, queries, format === 'int8' ? INTEGER : EXACT);
+      const request: AttentionSignal = { signal: 'attention', rows: 'all', reduce: 'sum' };
+      const [sums] = world.sensor.answer({ sequence, layer: 0, queries, hidden: null }, [request])(request);
+      expect(sums!.reduce((a, b) => a + b, 0)).toBeCloseTo(50, 3);
+    });
+  });
+
+  it('of rows at any positions, more rows than a block holds, on two threads', async () => {
+    await withWorld({ threads: 2, kvHeads: 1, group: 1, headDim: 8, layers: 1 }, () => {
+      const sequence = world.sequence({}, 1500);
+      const positions = span(0, 1500).filter(() => world.random() < 0.8);
+      checkAll(sequence, world.queries(positions), 1e-4);
+      expect(world.sensor.counts.rows).toBe(positions.length);
+    });
+  });
+
+  it('computes rows once for all, and nothing that nobody asks for', async () => {
+    await withWorld({}, () => {
+      const sequence = world.sequence({}, 100);
+      const at = { sequence, layer: 0, queries: world.queries(span(0, 100)), hidden: null };
+      world.sensor.answer(at, []);
+      expect(world.sensor.counts).toEqual({ rows: 0, steps: 0, decoded: 0, hidden: 0, grams: 0, clusters: 0 });
+      world.sensor.answer(at, REQUESTS.slice(1, 4));
+      expect(world.sensor.counts.rows).toBe(32);
+      world.sensor.answer(at, REQUESTS);
+      expect(world.sensor.counts).toEqual({ rows: 132, steps: 0, decoded: 0, hidden: 0, grams: 0, clusters: 0 });
+      const norms: SignalRequest[] = [{ signal: 'key-norm' }, { signal: 'ranges', of: 'k' }, { signal: 'key-norm' }];
+      world.sensor.answer(at, norms);
+      expect(world.sensor.counts).toEqual({ rows: 132, steps: 0, decoded: 200, hidden: 0, grams: 0, clusters: 0 });
+    });
+  });
+});
+
+describe('signals of rows', () => {
+  const K: SignalRequest[] = [
+    { signal: 'key-norm' },
+    { signal: 'value-norm' },
+    { signal: 'neighbour-cosine', of: 'k' },
+    { signal: 'neighbour-cosine', of: 'v' },
+    { signal: 'layer-cosine', of: 'v', layer: 1 },
+    { signal: 'ranges', of: 'k' },
+  ];
+
+  it.each([
+    [0, {}],
+    [1, {}],
+    [65, { formatK: 'f16' }],
+    [4200, { formatV: 'int8' }],
+  ] as [number, Partial<PageOptions>][])('of %i entries, %o', async (tokens, pages) => {
+    await withWorld({ headDim: 8 }, () => {
+      const sequence = world.sequence(pages, tokens);
+      if (tokens > 100) {
+        const ranges = [
+          [1, 40],
+          [41, 60],
+          [70, tokens - 3],
+        ] as const;
+        const plan = [0, 1].flatMap(slot => [0, 1].map(head => ({ slot, head, ranges })));
+        sequence.prepareKeep(plan, { threshold: 0 }).apply();
+      }
+      const signal = world.sensor.answer({ sequence, layer: 0, queries: null, hidden: null }, K);
+      for (const head of [0, 1]) {
+        const { k, v } = sequence.read(0, head);
+        const other = sequence.read(1, head).v;
+        const row = (x: Float32Array, i: number) => x.subarray(i * 8, i * 8 + 8);
+        const rows = (x: Float32Array) => Array.from({ length: x.length / 8 }, (_, i) => row(x, i));
+        const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, x, c) => sum + x * b[c]!, 0);
+        const cosine = (a: Float32Array, b: Float32Array) => dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+        const neighbours = (x: Float32Array) =>
+          rows(x)
+            .slice(1)
+            .map((b, i) => cosine(row(x, i), b));
+        const expected = [
+          rows(k).map(a => Math.sqrt(dot(a, a))),
+          rows(v).map(a => Math.sqrt(dot(a, a))),
+          neighbours(k),
+          neighbours(v),
+          rows(v).map((a, i) => cosine(a, row(other, i))),
+          [Math.min, Math.max].flatMap(of => Array.from({ length: 8 }, (_, c) => of(...rows(k).map(a => a[c]!)))),
+        ];
+        for (const [i, request] of K.entries()) {
+          const actual = (signal(request) as Float32Array[])[head]!;
+          if (i === 5 && tokens === 0) expect([...actual]).toEqual(expected[i]);
+          else close(actual, expected[i]!, 1e-6);
+        }
+      }
+    });
+  });
+
+  it('of hidden rows', async () => {
+    await withWorld({}, () => {
+      const { hidden } = world.config;
+      const values = world.normals(7 * hidden);
+      const at = { address: world.floats(values), rows: 7 };
+      const request = { signal: 'hidden-norm' } as const;
+      const signal = world.sensor.answer({ sequence: world.sequence({}, 1), layer: 0, queries: null, hidden: at }, [
+        request,
+      ]);
+      const expected = Array.from({ length: 7 }, (_, i) =>
+        Math.hypot(...values.subarray(i * hidden, (i + 1) * hidden)),
+      );
+      close(signal(request), expected, 1e-6);
+    });
+  });
+
+  it.each([
+    [0, undefined],
+    [65, undefined],
+    [65, 40],
+    [1100, undefined],
+  ])('Gram matrix of %i entries, of which %s count', async (tokens, entries) => {
+    await withWorld({ headDim: 8, layers: 3, threads: 2 }, () => {
+      const sequence = world.sequence({ formatV: 'f16' }, tokens);
+      for (const of of ['k', 'v'] as const) {
+        const request: GramSignal = { signal: 'gram', of, layers: [2, 0], ...(entries && { entries }) };
+        const gram = world.sensor.answer({ sequence, layer: 2, queries: null, hidden: null }, [request])(request);
+        const columns = [2, 0].flatMap(layer => [0, 1].map(head => sequence.read(layer, head)[of]));
+        const value = (i: number, row: number) => columns[Math.floor(i / 8)]![row * 8 + (i % 8)]!;
+        const expected = Float64Array.from({ length: 32 * 32 }, (_, at) => {
+          let sum = 0;
+          for (let row = 0; row < (entries ?? tokens); row++)
+            sum += value(Math.floor(at / 32), row) * value(at % 32, row);
+          return sum;
+        });
+        close(gram, expected, 2e-5 * Math.max(1, Math.sqrt(tokens)));
+      }
+    });
+  });
+});
+
+describe('one decoding row', () => {
+  it.each([
+    [1, {}, {}],
+    [65, { formatK: 'f16' }, {}],
+    [2500, { formatK: 'f32' }, { threads: 2 }],
+    [2500, { formatK: 'f32' }, { threads: 2, deterministic: true }],
+    [130, { keysUnrotated: true }, { window: 50 }],
+  ] as [number, Partial<PageOptions>, WorldOptions][])('over %i entries, %o, %o', async (tokens, pages, options) => {
+    await withWorld({ headDim: 8, ...options }, () => {
+      const sequence = world.sequence(pages, tokens);
+      if (tokens === 2500)
+        sequence.keep(0, 1, [
+          [0, 9],
+          [100, 2500],
+        ]);
+      const { heads } = world.config;
+      const queries = world.queries(Int32Array.of(0, tokens - 1));
+      for (const layer of [0, 1]) {
+        const step = world.sensor.step(sequence, layer, { address: queries.address, row: 1 }, tokens - 1);
+        for (let h = 0; h < heads; h++) {
+          const entries = sequence.entries(layer, Math.floor(h / 3));
+          expect(step.entries[Math.floor(h / 3)]).toBe(entries);
+          const expected = world.probabilities(sequence, layer, queries, h)[1]!;
+          close(step.values.subarray(step.offsets[h], step.offsets[h]! + entries), expected, EXACT);
+        }
+      }
+      expect(world.sensor.counts).toMatchObject({ rows: 0, steps: 2 });
+    });
+  });
+
+  it('holds the same memory step after step', async () => {
+    await withWorld({}, () => {
+      const sequence = world.sequence({}, 60);
+      const queries = world.queries(Int32Array.of(59));
+      const first = world.sensor.step(sequence, 0, { address: queries.address, row: 0 }, 59);
+      const { held } = world.kernels.memory;
+      for (let i = 0; i < 100; i++) world.sensor.step(sequence, i & 1, { address: queries.address, row: 0 }, 59);
+      expect(world.kernels.memory.held).toBe(held);
+      expect(world.sensor.step(sequence, 0, { address: queries.address, row: 0 }, 59)).toBe(first);
+    });
+  });
+});
+
+describe('bad requests', () => {
+  const refused = (request: unknown, field: string, layer = 0) => {
+    const sequence = world.sequence({}, 20);
+    sequence.keep(1, 0, [[0, 5]]);
+    const at = { sequence, layer, queries: world.queries(span(0, 20)), hidden: null };
+    let error: KvasirError | undefined;
+    const { held } = world.kernels.memory;
+    try {
+      world.sensor.answer(at, [request as SignalRequest]);
+    } catch (thrown) {
+      error = thrown as KvasirError;
+    }
+    expect(error?.code).toBe('invalid_request');
+    expect(error?.field).toBe(field);
+    expect(error?.allowed).toBeDefined();
+    expect(world.kernels.memory.held).toBe(held);
+  };
+
+  it('name the field, the value and what is allowed, and compute nothing', async () => {
+    await withWorld({}, () => {
+      refused({ signal: 'attention', rows: 0, reduce: 'sum' }, 'signal.rows');
+      refused({ signal: 'attention', rows: 4, reduce: 'median' }, 'signal.reduce');
+      refused({ signal: 'attention', rows: 4, reduce: 'sum', drop: -1 }, 'signal.drop');
+      refused({ signal: 'attention', rows: 4, reduce: 'sum', group: 'min' }, 'signal.group');
+      refused({ signal: 'attention', rows: 4, reduce: 'sum', pool: { kind: 'mean', width: 0 } }, 'signal.pool.width');
+      refused({ signal: 'hidden-norm' }, 'signal');
+      refused({ signal: 'layer-cosine', of: 'k', layer: 2 }, 'signal.layer');
+      refused({ signal: 'layer-cosine', of: 'k', layer: 1 }, 'signal.layer');
+      refused({ signal: 'neighbour-cosine', of: 'q' }, 'signal.of');
+      refused({ signal: 'gram', of: 'k', layers: [] }, 'signal.layers');
+      refused({ signal: 'gram', of: 'k', layers: [0, 1] }, 'signal.layers');
+      refused({ signal: 'clusters', size: 0, rounds: 3, skipFirst: 0, skipLast: 0 }, 'signal.size');
+      refused({ signal: 'entropy' }, 'signal');
+      expect(world.sensor.counts).toEqual({ rows: 0, steps: 0, decoded: 0, hidden: 0, grams: 0, clusters: 0 });
+    });
+  });
+
+  it('include reading what was not asked for', async () => {
+    await withWorld({}, () => {
+      const at = { sequence: world.sequence({}, 20), layer: 0, queries: world.queries(span(0, 20)), hidden: null };
+      const signal = world.sensor.answer(at, [{ signal: 'key-norm' }]);
+      expect(() => signal({ signal: 'value-norm' })).toThrow('not asked for');
+      expect(signal({ signal: 'key-norm' })).toHaveLength(2);
+    });
+  });
+});
