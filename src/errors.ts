@@ -1,6 +1,7 @@
 /** Stable machine-readable reasons. A code never changes meaning once released. */
 export type ErrorCode =
   | 'invalid_request'
+  | 'invalid_recipe'
   | 'unsupported'
   | 'context_length_exceeded'
   | 'kv_cache_full'

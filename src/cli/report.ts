@@ -4,7 +4,7 @@ import { printJson } from './io.ts';
 
 /** Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 stopped by Ctrl-C. */
 export function exitCode(error: KvasirError): number {
-  if (error.code === 'invalid_request') return 2;
+  if (error.code === 'invalid_request' || error.code === 'invalid_recipe') return 2;
   return error.code === 'aborted' ? 130 : 1;
 }
 

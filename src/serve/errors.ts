@@ -36,6 +36,7 @@ export class HttpError extends Error {
 
 const STATUS: Readonly<Record<HttpErrorCode, ContentfulStatusCode>> = {
   invalid_request: 400,
+  invalid_recipe: 400,
   unsupported: 400,
   context_length_exceeded: 400,
   invalid_api_key: 401,
