@@ -1,47 +1,77 @@
-import { REF_BYTES } from '../../kernels/abi.ts';
+import { PAGE_TOKENS, REF_BYTES } from '../../kernels/abi.ts';
 import { blockBytes } from './arrays.ts';
+import type { CellLayout } from './cell-layout.ts';
 import { Content } from './content.ts';
 import { PAGE_ENTRY_BYTES } from './pages.ts';
 import { POSITIONS_HELD } from './positions.ts';
+import type { ByteItems } from './types.ts';
 
 export interface Reach {
   /** Bytes reachable from the sequence, shared pages whole. */
   readonly held: number;
   /** Bytes that freeing it alone would give back. */
   readonly unique: number;
+  /** What `held` is made of. */
+  readonly items: ByteItems;
 }
 
 /** Walks all references of a sequence. Shared pages are told apart by counting: a page is its own where it holds all references. */
 export function measure(c: Content): Reach {
-  const { pages, blocks, shape } = c.storage;
+  const { pages, blocks, layouts, shape } = c.storage;
   const epoch = ++c.storage.epoch;
-  let held = 0;
-  let unique = 0;
   const own = Content.baseBytes(shape) + c.stateBytes;
+  const kinds = { exact: 0, encoded: 0, joint: 0 };
+  let columns = 0;
+  let positions = 0;
+  let references = 0;
+  let shared = 0;
+  let tables = Content.baseBytes(shape);
+  let unique = own;
   for (let view = 0; view < c.refs.length; view++) {
     const list = blockBytes(c.capacity[view]! * REF_BYTES);
-    held += list;
+    references += list;
     unique += list;
     const records = c.refs[view]! + c.prepared[view]!;
     for (let i = 0; i < records; i++) {
       const page = c.pageAt(view, i);
       const block = pages.positions[page]!;
+      const layout = layouts.get(pages.layout[page]!);
       if (pages.stamp[page] !== epoch) {
         pages.stamp[page] = epoch;
         pages.seen[page] = 0;
-        held += pages.bytes[page]! + PAGE_ENTRY_BYTES;
+        const inColumns = columnBytes(pages.bytes[page]!, layout);
+        columns += inColumns;
+        kinds[layout.kind] += pages.bytes[page]! - inColumns;
+        tables += PAGE_ENTRY_BYTES;
         if (blocks.stamp[block] !== epoch) {
           blocks.stamp[block] = epoch;
           blocks.seen[block] = 0;
-          held += POSITIONS_HELD;
+          positions += POSITIONS_HELD;
         }
+        pages.eachShared(page, entry => {
+          if (entry.stamp === epoch) return;
+          entry.stamp = epoch;
+          entry.seen = 0;
+          shared += entry.bytes;
+        });
       }
       if (++pages.seen[page]! < pages.refs[page]!) continue;
       unique += pages.bytes[page]! + PAGE_ENTRY_BYTES;
       if (++blocks.seen[block]! === blocks.refs[block]) unique += POSITIONS_HELD;
+      pages.eachShared(page, entry => {
+        if (++entry.seen === entry.refs) unique += entry.bytes;
+      });
     }
   }
-  return { held: held + own, unique: unique + own };
+  const items = { ...kinds, columns, positions, references, shared, states: c.stateBytes, tables };
+  let held = 0;
+  for (const bytes of Object.values(items)) held += bytes;
+  return { held, unique, items };
+}
+
+function columnBytes(pageBytes: number, { columns, sharedBytes, cellBytes }: CellLayout): number {
+  if (columns.size === 0) return 0;
+  return Math.floor((pageBytes - sharedBytes) / cellBytes) * columns.size * PAGE_TOKENS * 4;
 }
 
 /** To be called before bytes are given up, so that the peak of a sequence is known without counting at every append. */

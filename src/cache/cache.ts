@@ -3,10 +3,11 @@ import { KvasirError } from '../errors.ts';
 import { CacheBudget } from './budget.ts';
 import { Content, type Storage } from './content.ts';
 import { checkShape, LayoutTable } from './layout.ts';
-import { Ledger } from './ledger.ts';
+import { Account, Ledger } from './ledger.ts';
 import { PageTable } from './pages.ts';
 import { PositionTable } from './positions.ts';
 import { CacheSequence } from './sequence.ts';
+import { SharedTable } from './shared-blocks.ts';
 import { buildSpans, type Spans } from './spans.ts';
 import type { CacheShape, CacheStats, PageOptions, SequenceOptions } from './types.ts';
 
@@ -40,17 +41,17 @@ export class KvCache {
     this.budget = typeof limit === 'number' ? new CacheBudget(limit) : limit;
     const ledger = new Ledger(this.budget, shape.slots);
     const base = LayoutTable.bytes + PAIRS_BYTES;
-    ledger.open(BASE_OWNER, base);
-    const layouts = new LayoutTable(memory, shape);
+    const layouts = new LayoutTable(memory, shape, new Account(ledger, BASE_OWNER, base));
     const identityPairs = memory.alloc(PAIRS_BYTES);
     const { u8 } = memory;
     for (let i = 0; i < PAIRS_BYTES; i++) u8[identityPairs + i] = i >> 1;
     const blocks = new PositionTable(memory, ledger);
-    const pages = new PageTable(memory, ledger, blocks);
-    this.#storage = { memory, kernels, shape, ledger, layouts, pages, blocks, identityPairs, epoch: 0 };
+    const shared = new SharedTable(memory, ledger);
+    const pages = new PageTable(memory, ledger, blocks, layouts, shared);
+    this.#storage = { memory, kernels, shape, ledger, layouts, pages, blocks, shared, identityPairs, epoch: 0 };
   }
 
-  /** Address of the layout table (ATTEND_LAYOUTS and the like). */
+  /** Address of the layout table (ATTEND_LAYOUTS and the like); another one once pages of new formats come or go. */
   get layouts(): number {
     return this.#storage.layouts.address;
   }

@@ -1,10 +1,8 @@
-import { COPY_BYTES, KIND_COPY, PAGE_TOKENS } from '../../kernels/abi.ts';
 import { KvasirError } from '../errors.ts';
 import { hasRow } from './bits.ts';
 import type { Content } from './content.ts';
-import { copyColumns, redirect, writePageCopies } from './page-copy.ts';
+import { redirect } from './page-copy.ts';
 import { Ref } from './ref-list.ts';
-import type { Group } from './spans.ts';
 
 const ref = new Ref();
 
@@ -60,30 +58,19 @@ function checkColumn(c: Content, view: number, name: string): void {
   });
 }
 
-/** Copies the pages of a view that others refer to, for all views of its group; all of them or none. */
+/** Copies the pages of a view that others refer to, for all views of this sequence that show them; all of them or none. */
 function makePrivate(c: Content, view: number): void {
-  const { pages, blocks, memory, kernels } = c.storage;
-  const group = c.spans.groups[c.spans.groupOfView[view]!]!;
+  const { pages } = c.storage;
+  const shared = sharedPages(c, view);
+  if (shared.size === 0) return;
   const copies = new Map<number, number>();
-  const shared = sharedPages(c, group, view);
-  if (shared.length === 0) return;
-  const bytes = shared.length * group.views.length * COPY_BYTES;
   try {
-    for (const page of shared) {
-      blocks.retain(pages.positions[page]!);
-      copies.set(page, pages.create(group, pages.positions[page]!, c.account, false));
-    }
-    const items = memory.alloc(bytes);
-    let at = items;
-    for (const [from, to] of copies) at = writePageCopies(c, group, from, to, PAGE_TOKENS, at);
-    kernels.run(KIND_COPY, items, bytes / COPY_BYTES);
-    memory.free(items, bytes);
+    for (const page of shared) copies.set(page, pages.copy(page, c.account));
   } catch (error) {
     for (const copy of copies.values()) pages.destroy(copy);
     throw error;
   }
-  for (const [from, to] of copies) copyColumns(c, group, from, to);
-  for (const other of group.views) {
+  for (let other = 0; other < c.refs.length; other++) {
     for (let i = 0; i < c.refs[other]!; i++) {
       const copy = copies.get(c.pageAt(other, i));
       if (copy !== undefined) redirect(c, other, i, copy);
@@ -93,11 +80,11 @@ function makePrivate(c: Content, view: number): void {
   c.ready = 0;
 }
 
-/** Pages of the view that have references other than this group's. */
-function sharedPages(c: Content, group: Group, view: number): number[] {
+/** Pages of the view that other sequences refer to. */
+function sharedPages(c: Content, view: number): Set<number> {
   const { pages } = c.storage;
   const epoch = ++c.storage.epoch;
-  for (const other of group.views) {
+  for (let other = 0; other < c.refs.length; other++) {
     for (let i = 0; i < c.refs[other]!; i++) {
       const page = c.pageAt(other, i);
       if (pages.stamp[page] !== epoch) {
@@ -112,5 +99,5 @@ function sharedPages(c: Content, group: Group, view: number): number[] {
     const page = c.pageAt(view, i);
     if (pages.seen[page]! < pages.refs[page]!) shared.add(page);
   }
-  return [...shared];
+  return shared;
 }

@@ -9,6 +9,7 @@ import {
   APPEND_STRIDE,
   APPEND_TURN,
   APPEND_V,
+  PAGE_TOKENS,
   REF_BYTES,
   REF_CELL,
   REF_COUNT,
@@ -97,6 +98,7 @@ export function commitAppend(c: Content, slot: number, rows: number): void {
   const { u32, u8 } = c.storage.memory;
   const { limit } = c.storage.pages;
   let last = 0;
+  let filled = 0;
   for (let head = 0; head < kvHeads; head++) {
     const view = slot * kvHeads + head;
     let i = c.at[view]!;
@@ -109,6 +111,7 @@ export function commitAppend(c: Content, slot: number, rows: number): void {
       u8[ref + REF_COUNT] = used + here;
       left -= here;
       last = ref;
+      if (here > 0 && end + here === PAGE_TOKENS) filled = 1;
       if (left === 0) break;
       i++;
     }
@@ -119,6 +122,7 @@ export function commitAppend(c: Content, slot: number, rows: number): void {
     }
     c.entries[view]! += rows;
   }
+  c.filled[slot] = filled;
   c.next[slot] = lastPosition(c, last) + 1;
   c.appended[slot]! += rows;
   c.pending[slot]! -= rows;

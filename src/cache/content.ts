@@ -7,6 +7,7 @@ import { Account, type Ledger } from './ledger.ts';
 import type { PageTable } from './pages.ts';
 import type { PositionTable } from './positions.ts';
 import { Ref, type RefList } from './ref-list.ts';
+import type { SharedEntry, SharedTable } from './shared-blocks.ts';
 import type { Group, Spans } from './spans.ts';
 import type { CacheShape } from './types.ts';
 
@@ -19,6 +20,7 @@ export interface Storage {
   readonly layouts: LayoutTable;
   readonly pages: PageTable;
   readonly blocks: PositionTable;
+  readonly shared: SharedTable;
   /** Address of the u8 pairs (0, 0) .. (63, 63): a COPY of rows onto the same rows. */
   readonly identityPairs: number;
   /** Counts the walks that mark pages (account.ts). */
@@ -51,6 +53,8 @@ export class Content {
   /** By slot: rows of the last prepare, and `next` before it; 0 rows where it cannot be undone any more. */
   readonly lastRows: Uint32Array;
   readonly nextBefore: Int32Array;
+  /** By slot: 1 where the last commit filled a last page of one of its views. */
+  readonly filled: Uint8Array;
   pendingSlots = 0;
   /** Rows, at the positions that come next, for which every view's last page has room: they need no work to prepare. */
   ready = 0;
@@ -60,6 +64,8 @@ export class Content {
   edits = 0;
   /** The most bytes this sequence could reach, as of the last measurement. */
   peak = 0;
+  /** Parameter blocks by key; those without references are gone. */
+  readonly sharedKeys = new Map<string, SharedEntry>();
   readonly states = new Map<string, { readonly value: unknown; readonly bytes: number }>();
   /** Bytes of the states (state.ts). */
   stateBytes = 0;
@@ -83,11 +89,12 @@ export class Content {
     this.promisedTo = new Float64Array(slots);
     this.lastRows = new Uint32Array(slots);
     this.nextBefore = new Int32Array(slots);
+    this.filled = new Uint8Array(slots);
   }
 
   /** Bytes of an empty sequence: the arrays above. */
   static baseBytes(shape: CacheShape): number {
-    return shape.slots * shape.kvHeads * 24 + shape.slots * 32;
+    return shape.slots * shape.kvHeads * 24 + shape.slots * 33;
   }
 
   viewOf(slot: number, head: number): number {
@@ -127,6 +134,7 @@ export class Content {
     this.edits++;
     this.ready = 0;
     this.lastRows.fill(0);
+    this.filled.fill(0);
   }
 
   /** Room for `records` in a view's list, in an allocation not yet in use; null where there is room already. */
@@ -144,8 +152,12 @@ export class Content {
     }
   }
 
+  static growthBytes(growth: Growth): number {
+    return blockBytes(growth.capacity * REF_BYTES);
+  }
+
   dropGrowth(growth: Growth): void {
-    const bytes = blockBytes(growth.capacity * REF_BYTES);
+    const bytes = Content.growthBytes(growth);
     this.storage.memory.free(growth.address, bytes);
     this.account.refund(bytes);
   }
@@ -194,6 +206,7 @@ export class Content {
       this.releaseList(view);
     }
     this.states.clear();
+    this.sharedKeys.clear();
     this.account.setPromise(0);
     this.account.refund(Content.baseBytes(shape) + this.stateBytes);
     this.stateBytes = 0;

@@ -33,6 +33,7 @@ export function fork(c: Content, owner: string): Content {
   child.refs.set(c.refs);
   child.entries.set(c.entries);
   child.next.set(c.next);
+  for (const [key, entry] of c.sharedKeys) if (entry.refs > 0) child.sharedKeys.set(key, entry);
   c.changed();
   renewPromise(c);
   return child;

@@ -1,16 +1,20 @@
 import { expect, test } from 'vitest';
 import * as abi from '../../kernels/abi.ts';
+import { CacheBudget } from './budget.ts';
+import type { ScalarFormat } from './format.ts';
 import { checkShape, LayoutTable } from './layout.ts';
+import { Account, Ledger } from './ledger.ts';
 import { PlainMemory } from './testing.ts';
 import { FORMAT_NAMES, type PageOptions } from './types.ts';
 
 const shape = { slots: 2, kvHeads: 3, headDim: 64, rotary: 64 };
 
-function table() {
-  const memory = new PlainMemory(1 << 20);
-  const layouts = new LayoutTable(memory, shape);
+function table(limit = 1 << 24) {
+  const memory = new PlainMemory(8 << 20);
+  const ledger = new Ledger(new CacheBudget(limit), shape.slots);
+  const layouts = new LayoutTable(memory, shape, new Account(ledger, 'cache', LayoutTable.bytes));
   const field = (id: number, at: number) => memory.u32[(layouts.address + id * abi.LAYOUT_BYTES + at) >>> 2]!;
-  return { memory, layouts, field };
+  return { memory, layouts, field, ledger };
 }
 
 test('an f32 page of one head of 64 is 32 KiB', () => {
@@ -72,13 +76,72 @@ test.each([
   );
 });
 
-test('refuses more layouts than the table holds, and keeps serving those it has', () => {
+test('refuses more layouts than can be, and keeps serving those it has', () => {
   const { layouts } = table();
-  for (let i = 0; i < 256; i++) layouts.intern({ formatK: 'f32', formatV: 'f32', columns: [`c${i}`] });
+  for (let i = 0; i < 8192; i++) layouts.intern({ formatK: 'f32', formatV: 'f32', columns: [`c${i}`] });
   expect(() => layouts.intern({ formatK: 'f16', formatV: 'f32' })).toThrow(
     expect.objectContaining({ code: 'unsupported' }),
   );
   expect(layouts.intern({ formatK: 'f32', formatV: 'f32', columns: ['c7'] }).id).toBe(7);
+});
+
+/** 2 bits with a LUT of its own and its channels in two lists: 2 PART records, a LUT and two lists. */
+function withLut(top: number): ScalarFormat {
+  const channels = (parity: number) => Array.from({ length: 32 }, (_, i) => 2 * i + parity);
+  const lut = [0, 1, 2, top];
+  return {
+    kind: 'scalar',
+    parts: [
+      { channels: channels(0), bits: 2, along: 'token', lut },
+      { channels: channels(1), bits: 4, along: 'token', scope: 'shared' },
+    ],
+  };
+}
+
+test('layouts of actions are interned by content, grow the table, pay for their tables and go with their last holder', () => {
+  const { layouts, memory, ledger, field } = table();
+  layouts.intern({ formatK: 'f32', formatV: 'f32' });
+  const held = memory.held;
+  const made = Array.from({ length: 200 }, (_, i) => layouts.hold({ formatK: withLut(3 + i), formatV: 'f16' }));
+  expect(new Set(made.map(({ id }) => id)).size).toBe(200);
+  expect(layouts.hold({ formatK: withLut(3), formatV: 'f16' })).toBe(made[0]);
+  expect(memory.held).toBe(ledger.held);
+  expect(layouts.held).toBe(memory.held);
+  const tables = field(made[7]!.id, abi.LAYOUT_PLANE_K + abi.PLANE_PARTS);
+  const lut = memory.u32[(tables + abi.PART_LUT) >>> 2]! >>> 2;
+  expect([...memory.f32.subarray(lut, lut + 4)]).toEqual([0, 1, 2, 10]);
+  const list = memory.u32[(tables + abi.PART_BYTES + abi.PART_CHANNELS) >>> 2]! >>> 1;
+  expect([...memory.u16.subarray(list, list + 3)]).toEqual([1, 3, 5]);
+  expect([made[7]!.sharedValuesK, made[7]!.sharedValuesV]).toEqual([64, 0]);
+  expect(field(made[7]!.id, abi.LAYOUT_HEADER)).toBe(made[7]!.headerAt + 1);
+  for (const { id } of made) layouts.release(id);
+  expect(layouts.count).toBe(2);
+  layouts.release(made[0]!.id);
+  expect([layouts.count, memory.held, ledger.held]).toEqual([1, held, held]);
+});
+
+test('a table that cannot grow refuses the layout and stays as it was', () => {
+  const { layouts, memory } = table(LayoutTable.bytes + 100);
+  for (let i = 0; i < 64; i++) layouts.hold({ formatK: 'f32', formatV: 'f32', columns: [`c${i}`] });
+  expect(() => layouts.hold({ formatK: 'f16', formatV: 'f32' })).toThrow(
+    expect.objectContaining({ code: 'kv_cache_full' }),
+  );
+  expect([layouts.count, memory.held]).toEqual([64, LayoutTable.bytes]);
+  expect(layouts.hold({ formatK: 'f32', formatV: 'f32', columns: ['c7'] }).id).toBe(7);
+});
+
+test('joint cells hold a header and norms, their pages the rows', () => {
+  const { layouts } = table();
+  const latent = { kind: 'latent', rank: 64, bits: 8, basis: false, norms: true } as const;
+  const joint = layouts.hold({
+    formatK: latent,
+    formatV: { ...latent, bits: 16, basis: true, norms: false, rank: 16 },
+  });
+  expect(joint.kind).toBe('joint');
+  expect(joint.sharedV).toBe(64 * 64 + 2 * 64 * 2);
+  expect(joint.sharedBytes - joint.sharedV).toBe(64 * 16 * 2);
+  expect(joint.cellBytes).toBe(64 * 4 + 16);
+  expect([joint.sharedValuesK, joint.sharedValuesV]).toEqual([0, 16 * 64]);
 });
 
 test.each(['slots', 'kvHeads', 'headDim', 'rotary'] as const)('refuses a shape with bad %s', field => {

@@ -1,123 +1,210 @@
-import {
-  FORMAT_F16,
-  FORMAT_F32,
-  FORMAT_INT8,
-  LAYOUT_BIAS,
-  LAYOUT_BYTES,
-  LAYOUT_CELL_BYTES,
-  LAYOUT_FORMAT_K,
-  LAYOUT_FORMAT_V,
-  LAYOUT_HEAD_DIM,
-  LAYOUT_K,
-  LAYOUT_K_SCALE,
-  LAYOUT_KEYS_UNROTATED,
-  LAYOUT_ROTARY,
-  LAYOUT_V,
-  LAYOUT_V_SCALE,
-  PAGE_TOKENS,
-} from '../../kernels/abi.ts';
+import { LAYOUT_BYTES } from '../../kernels/abi.ts';
 import type { Memory } from '../backend/types.ts';
 import { KvasirError } from '../errors.ts';
-import { type CacheShape, FORMAT_NAMES, type FormatName, type PageOptions } from './types.ts';
+import { blockBytes } from './arrays.ts';
+import { type CellLayout, type CellOptions, planCell, writeCell } from './cell-layout.ts';
+import { isExact, type PlaneFormat } from './format.ts';
+import type { Account } from './ledger.ts';
+import { planPlane } from './plane-layout.ts';
+import { type CacheShape, FORMAT_NAMES, type PageOptions } from './types.ts';
 
-const FORMAT_CODES: Readonly<Record<FormatName, number>> = { f32: FORMAT_F32, f16: FORMAT_F16, int8: FORMAT_INT8 };
-const ELEMENT_BYTES: Readonly<Record<FormatName, number>> = { f32: 4, f16: 2, int8: 1 };
-const MAX_LAYOUTS = 256;
+export type { CellLayout } from './cell-layout.ts';
+
+/** Layouts that the table has room for from the start; it doubles when they do not do, up to the most. */
+const FIRST_LAYOUTS = 64;
+const MAX_LAYOUTS = 8192;
 export const MAX_COLUMNS = 16;
 
-/** How the bytes of one (slot, KV head) cell of a page are used: a LAYOUT record and what only the host needs to know. */
-export interface CellLayout {
-  /** Index in the layout table. */
-  readonly id: number;
-  readonly formatK: FormatName;
-  readonly formatV: FormatName;
-  /** Offset of each named column (f32[64]) in the cell; they lie side by side from `columnsAt` to the cell's end. */
-  readonly columns: ReadonlyMap<string, number>;
-  readonly columnsAt: number;
-  readonly cellBytes: number;
+interface Entry {
+  readonly layout: CellLayout;
+  readonly key: string;
+  /** PART records, LUTs and channel lists. */
+  readonly tables: number;
+  readonly tableBytes: number;
+  /** Pages and plans that use it. */
+  refs: number;
+  /** Sequences are made with it: it stays. */
+  pinned: boolean;
 }
 
 /**
- * The layouts of one cache, interned: equal options give the same record. Planes lie in the order K, V, scales of K, scales
- * of V, columns; each is a multiple of 64 bytes, so each begins on a cache line.
+ * The layouts of one cache, interned: equal options give the same record. Those of sequences stay; those that actions bring
+ * up go with their last page. The table moves when it grows: `address` holds until the next layout is made or released.
  */
 export class LayoutTable {
-  /** Address of the table in memory. */
-  readonly address: number;
-  static readonly bytes = MAX_LAYOUTS * LAYOUT_BYTES;
+  /** Bytes of the table as it begins. */
+  static readonly bytes = FIRST_LAYOUTS * LAYOUT_BYTES;
+  #address: number;
+  #capacity = FIRST_LAYOUTS;
+  #tableBytes = 0;
   readonly #memory: Memory;
   readonly #shape: CacheShape;
-  readonly #layouts: CellLayout[] = [];
-  readonly #byKey = new Map<string, CellLayout>();
+  readonly #account: Account;
+  readonly #entries: (Entry | undefined)[] = [];
+  readonly #byKey = new Map<string, Entry>();
+  readonly #keys = new WeakMap<object, string>();
 
-  constructor(memory: Memory, shape: CacheShape) {
+  /** @param account has paid for `LayoutTable.bytes`, and pays for what comes */
+  constructor(memory: Memory, shape: CacheShape, account: Account) {
     this.#memory = memory;
     this.#shape = shape;
-    this.address = memory.alloc(LayoutTable.bytes);
-    memory.u8.fill(0, this.address, this.address + LayoutTable.bytes);
+    this.#account = account;
+    this.#address = memory.alloc(LayoutTable.bytes);
+    memory.u8.fill(0, this.#address, this.#address + LayoutTable.bytes);
+  }
+
+  /** Address of the table in memory. */
+  get address(): number {
+    return this.#address;
+  }
+
+  /** Bytes of the table and of all that its records point to. */
+  get held(): number {
+    return this.#capacity * LAYOUT_BYTES + this.#tableBytes;
+  }
+
+  /** Layouts in use. */
+  get count(): number {
+    return this.#byKey.size;
   }
 
   get(id: number): CellLayout {
-    return this.#layouts[id]!;
+    return this.#entries[id]!.layout;
   }
 
-  /** Raises `invalid_request` on options that no page can have, `unsupported` on more than 256 different layouts. */
+  /**
+   * The layout of a sequence's pages; it stays. Raises `invalid_request` on options that no sequence can have, `unsupported`
+   * on more than 8192 different layouts, `kv_cache_full` or `memory_limit` where the table cannot grow.
+   */
   intern(options: PageOptions): CellLayout {
     checkPageOptions(options);
-    const columns = options.columns ?? [];
-    const key = JSON.stringify([options.formatK, options.formatV, options.keysUnrotated ?? false, columns]);
-    const known = this.#byKey.get(key);
-    if (known) return known;
-    if (this.#layouts.length === MAX_LAYOUTS) {
+    const entry = this.#find(options);
+    entry.pinned = true;
+    return entry.layout;
+  }
+
+  /** The layout of pages that an action makes, with a reference on it. Formats are checked; errors as above. */
+  hold(options: CellOptions): CellLayout {
+    const entry = this.#find(options);
+    entry.refs++;
+    return entry.layout;
+  }
+
+  retain(id: number): void {
+    this.#entries[id]!.refs++;
+  }
+
+  release(id: number): void {
+    const entry = this.#entries[id]!;
+    if (--entry.refs > 0 || entry.pinned) return;
+    this.#drop(entry);
+    this.#shrink();
+  }
+
+  /** f16 values in the parameter block that a plane of this format needs; 0: none. Raises `invalid_request`. */
+  sharedValues(format: PlaneFormat, plane: 'k' | 'v', field: string): number {
+    if (isExact(format)) return 0;
+    return planPlane(format, this.#shape.headDim, plane, field).sharedValues;
+  }
+
+  dispose(): void {
+    for (const entry of this.#entries) if (entry) this.#drop(entry);
+    this.#memory.free(this.#address, this.#capacity * LAYOUT_BYTES);
+    this.#account.refund((this.#capacity - FIRST_LAYOUTS) * LAYOUT_BYTES);
+  }
+
+  #find(options: CellOptions): Entry {
+    const { formatK, formatV, keysUnrotated = false, columns = [] } = options;
+    const key = JSON.stringify([this.#keyOf(formatK), this.#keyOf(formatV), keysUnrotated, columns]);
+    return this.#byKey.get(key) ?? this.#make(options, key);
+  }
+
+  /** Formats with long tables are written out once an object. */
+  #keyOf(format: PlaneFormat): string {
+    if (isExact(format)) return format;
+    const known = this.#keys.get(format);
+    if (known !== undefined) return known;
+    const key = JSON.stringify(format);
+    this.#keys.set(format, key);
+    return key;
+  }
+
+  #make(options: CellOptions, key: string): Entry {
+    const plan = planCell(options, this.#shape);
+    let id = this.#entries.indexOf(undefined);
+    if (id < 0) id = this.#entries.length;
+    if (id === MAX_LAYOUTS) {
       throw new KvasirError('unsupported', `A cache holds at most ${MAX_LAYOUTS} different page layouts.`, {
         field: 'pages',
         value: key,
         allowed: 'a layout already in use',
       });
     }
-    const layout = this.#write(options, columns);
-    this.#layouts.push(layout);
-    this.#byKey.set(key, layout);
-    return layout;
+    if (id === this.#capacity) this.#resize(this.#capacity * 2);
+    const tableBytes = blockBytes(plan.tableBytes);
+    let tables = 0;
+    if (tableBytes > 0) {
+      this.#account.charge(tableBytes, 'layout', id, false);
+      try {
+        tables = this.#memory.alloc(tableBytes);
+      } catch (error) {
+        this.#account.refund(tableBytes);
+        throw error;
+      }
+    }
+    this.#tableBytes += tableBytes;
+    writeCell(this.#memory, this.#address + id * LAYOUT_BYTES, tables, plan, this.#shape);
+    const entry: Entry = { layout: { id, ...plan.layout }, key, tables, tableBytes, refs: 0, pinned: false };
+    this.#entries[id] = entry;
+    this.#byKey.set(key, entry);
+    return entry;
   }
 
-  dispose(): void {
-    this.#memory.free(this.address, LayoutTable.bytes);
+  #drop(entry: Entry): void {
+    const { layout, key, tables, tableBytes } = entry;
+    if (tableBytes > 0) {
+      this.#memory.free(tables, tableBytes);
+      this.#account.refund(tableBytes);
+      this.#tableBytes -= tableBytes;
+    }
+    this.#byKey.delete(key);
+    this.#entries[layout.id] = undefined;
   }
 
-  #write(options: PageOptions, names: readonly string[]): CellLayout {
-    const { headDim, rotary } = this.#shape;
-    const id = this.#layouts.length;
-    let bytes = 0;
-    const plane = (size: number): number => {
-      bytes += size;
-      return bytes - size;
-    };
-    const k = plane(headDim * PAGE_TOKENS * ELEMENT_BYTES[options.formatK]);
-    const v = plane(headDim * PAGE_TOKENS * ELEMENT_BYTES[options.formatV]);
-    const kScale = options.formatK === 'int8' ? plane(PAGE_TOKENS * 4) : 0;
-    const vScale = options.formatV === 'int8' ? plane(PAGE_TOKENS * 4) : 0;
-    const columnsAt = bytes;
-    const columns = new Map(names.map(name => [name, plane(PAGE_TOKENS * 4)]));
+  /** Back to where it began, once nothing lies beyond that; where there is no room to move, it stays. */
+  #shrink(): void {
+    while (this.#entries.length > 0 && this.#entries.at(-1) === undefined) this.#entries.pop();
+    if (this.#capacity === FIRST_LAYOUTS || this.#entries.length > FIRST_LAYOUTS) return;
+    try {
+      this.#resize(FIRST_LAYOUTS);
+    } catch (error) {
+      if (!(error instanceof KvasirError)) throw error;
+    }
+  }
 
-    const { u32 } = this.#memory;
-    const at = (this.address + id * LAYOUT_BYTES) >>> 2;
-    u32[at + LAYOUT_FORMAT_K / 4] = FORMAT_CODES[options.formatK];
-    u32[at + LAYOUT_FORMAT_V / 4] = FORMAT_CODES[options.formatV];
-    u32[at + LAYOUT_HEAD_DIM / 4] = headDim;
-    u32[at + LAYOUT_K / 4] = k;
-    u32[at + LAYOUT_V / 4] = v;
-    u32[at + LAYOUT_K_SCALE / 4] = kScale;
-    u32[at + LAYOUT_V_SCALE / 4] = vScale;
-    u32[at + LAYOUT_BIAS / 4] = columns.get('bias') ?? 0;
-    u32[at + LAYOUT_CELL_BYTES / 4] = bytes;
-    u32[at + LAYOUT_KEYS_UNROTATED / 4] = options.keysUnrotated ? 1 : 0;
-    u32[at + LAYOUT_ROTARY / 4] = rotary;
-    return { id, formatK: options.formatK, formatV: options.formatV, columns, columnsAt, cellBytes: bytes };
+  #resize(capacity: number): void {
+    const bytes = capacity * LAYOUT_BYTES;
+    this.#account.charge(bytes, 'layouts', capacity, false);
+    let address: number;
+    try {
+      address = this.#memory.alloc(bytes);
+    } catch (error) {
+      this.#account.refund(bytes);
+      throw error;
+    }
+    const { u8 } = this.#memory;
+    u8.fill(0, address, address + bytes);
+    const before = this.#capacity * LAYOUT_BYTES;
+    u8.copyWithin(address, this.#address, this.#address + Math.min(bytes, before));
+    this.#memory.free(this.#address, before);
+    this.#account.refund(before);
+    this.#address = address;
+    this.#capacity = capacity;
   }
 }
 
-function checkPageOptions(options: PageOptions): void {
+/** What sequences may ask for: exact formats. Raises `invalid_request`. */
+export function checkPageOptions(options: PageOptions): void {
   for (const field of ['formatK', 'formatV'] as const) {
     if (!FORMAT_NAMES.includes(options[field])) {
       throw new KvasirError('invalid_request', `Unknown page format ${String(options[field])}.`, {

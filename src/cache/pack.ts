@@ -32,8 +32,8 @@ export interface Pack {
 const ref = new Ref();
 
 /**
- * Finds the stretches of a group's references that packing shortens: adjacent pages that nobody else refers to, of one
- * layout and shift, the same for all views of the group. The rows of a joint page can only move together: where the views
+ * Finds the stretches of a group's references that packing shortens: adjacent pages that nobody else refers to, of the
+ * group's layout and of one shift, the same for all views of the group. The rows of a joint page can only move together: where the views
  * of a group differ, their pages keep their holes.
  *
  * Rows move to the spare page first and then to pages that the earlier waves have emptied, so packing needs one page more
@@ -50,7 +50,8 @@ export function planPacks(c: Content, group: Group, masks: readonly Masks[], thr
     let now = '';
     if (i < c.refs[view]! && isPrivate(c, group, i)) {
       ref.load(c.storage.memory, c.ref(view, i));
-      now = `${ref.layout} ${ref.shift}`;
+      // Rows of encoded pages never move; their holes stay.
+      if (ref.layout === group.layout.id) now = `${ref.shift}`;
     }
     if (now !== key) {
       if (key !== '') planStretch(c, group, masks[0]!, first, i, threshold, packs);

@@ -55,11 +55,11 @@ export function redirect(c: Content, view: number, i: number, page: number): voi
   const { pages, blocks, memory } = c.storage;
   const at = c.ref(view, i) >>> 2;
   const before = memory.u32[at + REF_PAGE / 4]!;
+  memory.u32[at + REF_CELL / 4]! += pages.address[page]! - pages.address[before]!;
+  memory.u32[at + REF_POSITIONS / 4] = blocks.address[pages.positions[page]!]!;
+  memory.u32[at + REF_PAGE / 4] = page;
   if (before !== page) {
     pages.retain(page);
     pages.release(before);
   }
-  memory.u32[at + REF_CELL / 4] = pages.address[page]! + c.spans.cellOffset[view]!;
-  memory.u32[at + REF_POSITIONS / 4] = blocks.address[pages.positions[page]!]!;
-  memory.u32[at + REF_PAGE / 4] = page;
 }

@@ -1,12 +1,30 @@
 import { PAGE_TOKENS } from '../../kernels/abi.ts';
 import type { Memory } from '../backend/types.ts';
 import { growTo } from './arrays.ts';
+import type { CellLayout, LayoutTable } from './layout.ts';
 import type { Account, Ledger } from './ledger.ts';
 import type { PositionTable } from './positions.ts';
-import type { Group } from './spans.ts';
+import type { SharedEntry, SharedTable } from './shared-blocks.ts';
 
 /** Bytes of one page's row in this table. */
 export const PAGE_ENTRY_BYTES = 35;
+/** Fields of a cell's header (LAYOUT_HEADER). */
+export const HEADER_K_PLANE = 0;
+const HEADER_K_PARAMS = 4;
+export const HEADER_V_PLANE = 8;
+const HEADER_V_PARAMS = 12;
+export const HEADER_BYTES = 16;
+
+/** What a page is made for: a group of views (spans.ts), or cells that an action puts together. */
+export interface PageShape {
+  readonly layout: CellLayout;
+  readonly pageBytes: number;
+  /** First slot of its cells, and how many. */
+  readonly slot: number;
+  readonly slots: number;
+  /** Slot of each cell, where they are not `slots` in a row with as many cells each. */
+  readonly slotOf?: Uint16Array;
+}
 
 /**
  * The page table, a structure of typed arrays indexed by page number; half a million pages cost 16 MiB and no objects.
@@ -30,6 +48,8 @@ export class PageTable {
   /** Marks of one walk over a sequence (account.ts). */
   stamp = new Uint32Array(256);
   seen = new Uint32Array(256);
+  /** PageShape.slotOf of the pages that have one. */
+  readonly #slotOf = new Map<number, Uint16Array>();
   #length = 0;
   #free = -1;
   #count = 0;
@@ -37,11 +57,15 @@ export class PageTable {
   readonly #memory: Memory;
   readonly #ledger: Ledger;
   readonly #blocks: PositionTable;
+  readonly #layouts: LayoutTable;
+  readonly #shared: SharedTable;
 
-  constructor(memory: Memory, ledger: Ledger, blocks: PositionTable) {
+  constructor(memory: Memory, ledger: Ledger, blocks: PositionTable, layouts: LayoutTable, shared: SharedTable) {
     this.#memory = memory;
     this.#ledger = ledger;
     this.#blocks = blocks;
+    this.#layouts = layouts;
+    this.#shared = shared;
   }
 
   /** Pages in use. */
@@ -54,17 +78,17 @@ export class PageTable {
     return this.#bytes;
   }
 
-  /** Bytes that a page of the group costs, its row in the table included. */
-  static cost(group: Group): number {
-    return group.pageBytes + PAGE_ENTRY_BYTES;
+  /** Bytes that a page of this shape costs, its row in the table included. */
+  static cost(shape: PageShape): number {
+    return shape.pageBytes + PAGE_ENTRY_BYTES;
   }
 
   /**
-   * A new page with no references yet; columns are 0, other planes hold anything. Takes over the caller's reference on
-   * `positions` (also when it fails). Raises `kv_cache_full` or `memory_limit`.
+   * A new page with no references yet; headers and columns are 0, other planes hold anything. Takes over the caller's
+   * reference on `positions` (also when it fails). Raises `kv_cache_full` or `memory_limit`.
    */
-  create(group: Group, positions: number, account: Account, fromPromise: boolean): number {
-    const { layout, pageBytes } = group;
+  create(shape: PageShape, positions: number, account: Account, fromPromise: boolean): number {
+    const { layout, pageBytes } = shape;
     let address: number;
     try {
       account.charge(pageBytes + PAGE_ENTRY_BYTES, 'rows', PAGE_TOKENS, fromPromise);
@@ -85,20 +109,83 @@ export class PageTable {
     this.positions[page] = positions;
     this.layout[page] = layout.id;
     this.limit[page] = PAGE_TOKENS;
-    this.slot[page] = group.slot;
-    this.slots[page] = group.slots;
+    this.slot[page] = shape.slot;
+    this.slots[page] = shape.slots;
+    if (shape.slotOf) this.#slotOf.set(page, shape.slotOf);
     this.owner[page] = account.owner;
     this.stamp[page] = 0;
     this.#count++;
     this.#bytes += pageBytes;
     this.#spread(page, pageBytes + PAGE_ENTRY_BYTES);
-    if (layout.columns.size > 0) {
-      const { u8 } = this.#memory;
-      for (let cell = address; cell < address + pageBytes; cell += layout.cellBytes) {
-        u8.fill(0, cell + layout.columnsAt, cell + layout.cellBytes);
-      }
+    this.#layouts.retain(layout.id);
+    const { u8 } = this.#memory;
+    const end = address + pageBytes;
+    for (let cell = address + layout.sharedBytes; cell + layout.cellBytes <= end; cell += layout.cellBytes) {
+      if (layout.headerAt >= 0) u8.fill(0, cell + layout.headerAt, cell + layout.headerAt + HEADER_BYTES);
+      if (layout.columns.size > 0) u8.fill(0, cell + layout.columnsAt, cell + layout.cellBytes);
     }
     return page;
+  }
+
+  /** Points the header of one of a page's cells to a parameter block, on which it then holds a reference. */
+  setShared(page: number, cell: number, plane: 'k' | 'v', entry: SharedEntry): void {
+    const { headerAt } = this.#layouts.get(this.layout[page]!);
+    entry.refs++;
+    this.#memory.u32[(cell + headerAt + (plane === 'k' ? HEADER_K_PARAMS : HEADER_V_PARAMS)) >>> 2] = entry.address;
+  }
+
+  /** The parameter block that a cell's header points to. */
+  sharedOf(cell: number, { headerAt }: CellLayout, plane: 'k' | 'v'): SharedEntry | undefined {
+    if (headerAt < 0) return undefined;
+    const field = plane === 'k' ? HEADER_K_PARAMS : HEADER_V_PARAMS;
+    return this.#shared.at(this.#memory.u32[(cell + headerAt + field) >>> 2]!);
+  }
+
+  /** Calls with every parameter block that a page's cells point to, once a pointer. */
+  eachShared(page: number, use: (entry: SharedEntry) => void): void {
+    const layout = this.#layouts.get(this.layout[page]!);
+    if (layout.headerAt < 0) return;
+    const { cellBytes } = layout;
+    const end = this.address[page]! + this.bytes[page]!;
+    for (let cell = this.address[page]! + layout.sharedBytes; cell + cellBytes <= end; cell += cellBytes) {
+      const k = this.sharedOf(cell, layout, 'k');
+      const v = this.sharedOf(cell, layout, 'v');
+      if (k) use(k);
+      if (v) use(v);
+    }
+  }
+
+  /**
+   * A copy of a page, byte for byte, with no references yet. Raises `kv_cache_full` or `memory_limit`.
+   */
+  copy(page: number, account: Account): number {
+    const layout = this.#layouts.get(this.layout[page]!);
+    const slotOf = this.#slotOf.get(page);
+    const shape: PageShape = {
+      layout,
+      pageBytes: this.bytes[page]!,
+      slot: this.slot[page]!,
+      slots: this.slots[page]!,
+      ...(slotOf && { slotOf }),
+    };
+    this.#blocks.retain(this.positions[page]!);
+    const copy = this.create(shape, this.positions[page]!, account, false);
+    this.limit[copy] = this.limit[page]!;
+    const from = this.address[page]!;
+    const to = this.address[copy]!;
+    const { u8, u32 } = this.#memory;
+    u8.copyWithin(to, from, from + this.bytes[page]!);
+    this.eachShared(copy, entry => entry.refs++);
+    if (layout.sharedBytes === 0) return copy;
+    // The shared planes of a joint page have moved along.
+    const end = to + this.bytes[page]!;
+    for (let cell = to + layout.sharedBytes; cell + layout.cellBytes <= end; cell += layout.cellBytes) {
+      for (const field of [HEADER_K_PLANE, HEADER_V_PLANE]) {
+        const at = (cell + layout.headerAt + field) >>> 2;
+        if (u32[at] !== 0) u32[at] = u32[at]! - from + to;
+      }
+    }
+    return copy;
   }
 
   retain(page: number): void {
@@ -112,7 +199,10 @@ export class PageTable {
   /** Frees a page that has no references (left). */
   destroy(page: number): void {
     const bytes = this.bytes[page]!;
+    this.eachShared(page, entry => this.#shared.release(entry));
+    this.#layouts.release(this.layout[page]!);
     this.#spread(page, -(bytes + PAGE_ENTRY_BYTES));
+    this.#slotOf.delete(page);
     this.#memory.free(this.address[page]!, bytes);
     this.#ledger.give(this.owner[page]!, bytes + PAGE_ENTRY_BYTES);
     this.#blocks.release(this.positions[page]!);
@@ -131,6 +221,12 @@ export class PageTable {
   #spread(page: number, bytes: number): void {
     // Whole bytes, so that what is added is what is taken away.
     const { bySlot } = this.#ledger;
+    const slotOf = this.#slotOf.get(page);
+    if (slotOf) {
+      const share = Math.trunc(bytes / slotOf.length);
+      for (const [i, slot] of slotOf.entries()) bySlot[slot]! += i === 0 ? bytes - share * (slotOf.length - 1) : share;
+      return;
+    }
     const slots = this.slots[page]!;
     const share = Math.trunc(bytes / slots);
     for (let i = 0; i < slots; i++) bySlot[this.slot[page]! + i]! += i === 0 ? bytes - share * (slots - 1) : share;

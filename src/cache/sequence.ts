@@ -5,7 +5,10 @@ import type { KvCache } from './cache.ts';
 import { readColumn, writeColumn } from './column.ts';
 import { appendItemCount, commitAppend, rollback, undoAppend, writeAppendItems } from './commit.ts';
 import type { Content } from './content.ts';
+import { prepareEncode } from './encode.ts';
+import { exactRanges, fullPageRanges } from './exact-ranges.ts';
 import { fork } from './fork.ts';
+import { prepareJoin } from './join.ts';
 import { prepareKeep } from './keep.ts';
 import { reserve } from './promise.ts';
 import { read } from './read.ts';
@@ -14,9 +17,12 @@ import { shift } from './shift.ts';
 import { setState } from './state.ts';
 import { truncate } from './truncate.ts';
 import type {
+  EncodeItem,
+  JoinItem,
   KeepItem,
   KeepOptions,
   PreparedKeep,
+  PreparedPlan,
   Ranges,
   ReadResult,
   SequenceOptions,
@@ -184,6 +190,45 @@ export class CacheSequence {
   }
 
   /**
+   * Stores ranges of entries in other formats: their live rows, in order, in new pages of up to 64 rows, positions, shifts and
+   * columns as they were. Only rows of exact planes can be encoded. Where an item leaves one plane out, that plane's bytes are
+   * copied, and the range must be all live rows of whole pages. Several items may name one view; their ranges are disjoint.
+   * The new pages are made at once (the old ones go with apply()); nothing else changes until then. Raises `invalid_request`
+   * naming the item's field, `kv_cache_full` or `memory_limit`; then nothing has changed.
+   */
+  prepareEncode(plan: readonly EncodeItem[]): PreparedPlan {
+    this.#content.checkAtRest('encode');
+    return prepareEncode(this.#content, plan);
+  }
+
+  /**
+   * Moves entries of several views into pages that the views share: rows once, each view's norms and basis beside them. The
+   * entries must be the same tokens, at the same positions and shifts in all views of an item; they come before what is left
+   * of each view. Made and applied like prepareEncode; the same errors.
+   */
+  prepareJoin(plan: readonly JoinItem[]): PreparedPlan {
+    this.#content.checkAtRest('join');
+    return prepareJoin(this.#content, plan);
+  }
+
+  /** Ranges of a view's entries that lie in exact pages. */
+  exactRanges(slot: number, head: number): Ranges {
+    this.#content.checkAlive();
+    return exactRanges(this.#content, this.#content.viewOf(slot, head));
+  }
+
+  /** Ranges of a view's entries that lie in full exact pages: 64 live rows seen by one reference, so no growing page is among them. */
+  fullPageRanges(slot: number, head: number): Ranges {
+    this.#content.checkAlive();
+    return fullPageRanges(this.#content, this.#content.viewOf(slot, head));
+  }
+
+  /** Did the last commit of this slot fill a page of one of its views? Nothing else must have changed since. */
+  justFilled(slot: number): boolean {
+    return this.#content.filled[slot] === 1;
+  }
+
+  /**
    * Moves the entries with position in [from, to) by `delta` positions, by reference: pages are not touched. Where the range
    * reaches the end, the next position moves along. Every entry must then lie in 0 .. next position - 1 (else a later query
    * would not see it): raises `invalid_request` and changes nothing; so does `kv_cache_full`, where references are split.
@@ -272,9 +317,9 @@ export class CacheSequence {
   stats(): SequenceStats {
     const c = this.#content;
     c.checkAlive();
-    const { held, unique } = measure(c);
+    const { held, unique, items } = measure(c);
     c.peak = Math.max(c.peak, held);
-    return { position: this.position, held, unique, peak: c.peak, tokens: c.entries.slice() };
+    return { position: this.position, held, unique, peak: c.peak, tokens: c.entries.slice(), bytes: items };
   }
 
   /** The storage itself, for tests and reports. */

@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
+import { CacheBudget } from './budget.ts';
 import { LayoutTable } from './layout.ts';
+import { Account, Ledger } from './ledger.ts';
 import { buildSpans } from './spans.ts';
 import { PlainMemory } from './testing.ts';
 import type { PageOptions } from './types.ts';
@@ -8,7 +10,8 @@ const shape = { slots: 5, kvHeads: 3, headDim: 8, rotary: 8 };
 const pages: PageOptions = { formatK: 'f32', formatV: 'f32' };
 
 function build(options: { pages: PageOptions; overrides?: ReadonlyMap<number, PageOptions> }) {
-  return buildSpans(shape, { owner: 'o', ...options }, new LayoutTable(new PlainMemory(1 << 20), shape));
+  const account = new Account(new Ledger(new CacheBudget(1 << 20), shape.slots), 'cache', LayoutTable.bytes);
+  return buildSpans(shape, { owner: 'o', ...options }, new LayoutTable(new PlainMemory(1 << 20), shape, account));
 }
 
 test.each([

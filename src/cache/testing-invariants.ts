@@ -12,20 +12,21 @@ import { blockBytes } from './arrays.ts';
 import { ALL, hasRow } from './bits.ts';
 import type { KvCache } from './cache.ts';
 import { Content } from './content.ts';
-import { LayoutTable } from './layout.ts';
 import { PAGE_ENTRY_BYTES } from './pages.ts';
 import { POSITIONS_HELD } from './positions.ts';
 import { Ref } from './ref-list.ts';
 import type { CacheSequence } from './sequence.ts';
+import { SHARED_ENTRY_BYTES } from './shared-blocks.ts';
 
-const BASE = LayoutTable.bytes + 128;
+const PAIRS = 128;
 
 /**
  * Recounts everything that a cache keeps count of from the reference records alone. `sequences` are all that are alive and
  * at rest. Throws on the first thing that does not hold; returns the bytes the cache should hold in memory.
  */
 export function checkInvariants(cache: KvCache, sequences: readonly CacheSequence[]): number {
-  const { pages, blocks, layouts, memory, shape } = cache.storage;
+  const { pages, blocks, layouts, shared, memory, shape } = cache.storage;
+  const tables = layouts.held + PAIRS;
   const refs = new Map<number, number>();
   let listBytes = 0;
   let base = 0;
@@ -42,7 +43,7 @@ export function checkInvariants(cache: KvCache, sequences: readonly CacheSequenc
         const block = pages.positions[ref.page]!;
         refs.set(ref.page, (refs.get(ref.page) ?? 0) + 1);
         entries += ref.live;
-        equal(ref.cell, pages.address[ref.page]! + c.spans.cellOffset[view]!, 'cell address');
+        checkCell(cache, c, view, ref);
         equal(ref.positions, blocks.address[block], 'positions address');
         equal(ref.layout, pages.layout[ref.page], 'layout');
         check(ref.end > ref.first && ref.end <= PAGE_TOKENS, 'range of rows');
@@ -58,14 +59,19 @@ export function checkInvariants(cache: KvCache, sequences: readonly CacheSequenc
     }
     const reach = measure(c);
     check(reach.unique <= reach.held, 'unique <= held of a sequence');
+    equal(sum(Object.values(reach.items)), reach.held, 'sum of what a sequence holds');
     unique += reach.unique;
   }
   equal(pages.count, refs.size, 'pages in use');
   const blockRefs = new Map<number, number>();
+  const pointers = new Map<number, number>();
   let pageBytes = 0;
   for (const [page, count] of refs) {
     equal(pages.refs[page], count, `references of page ${page}`);
-    equal(pages.bytes[page]! % layouts.get(pages.layout[page]!).cellBytes, 0, 'page bytes');
+    const { kind, cellBytes, sharedBytes } = layouts.get(pages.layout[page]!);
+    if (kind !== 'joint') equal(pages.bytes[page]! % cellBytes, 0, 'page bytes');
+    else check(pages.bytes[page]! >= sharedBytes + cellBytes, 'bytes of a joint page');
+    pages.eachShared(page, entry => pointers.set(entry.address, (pointers.get(entry.address) ?? 0) + 1));
     pageBytes += pages.bytes[page]!;
     const block = pages.positions[page]!;
     blockRefs.set(block, (blockRefs.get(block) ?? 0) + 1);
@@ -74,17 +80,39 @@ export function checkInvariants(cache: KvCache, sequences: readonly CacheSequenc
   equal(blocks.count, blockRefs.size, 'position blocks in use');
   for (const [block, count] of blockRefs) equal(blocks.refs[block], count, 'references of a position block');
 
+  let sharedBytes = 0;
+  equal(shared.count, pointers.size, 'parameter blocks in use');
+  for (const entry of shared.entries()) {
+    equal(entry.refs, pointers.get(entry.address), 'references of a parameter block');
+    sharedBytes += entry.bytes;
+  }
+
   const stats = cache.stats();
   const inSlots = pageBytes + refs.size * PAGE_ENTRY_BYTES + listBytes;
   equal(sum(stats.bySlot), inSlots, 'sum by slot');
-  equal(stats.held, inSlots + blocks.count * POSITIONS_HELD + base + BASE, 'held');
+  equal(stats.held, inSlots + blocks.count * POSITIONS_HELD + sharedBytes + base + tables, 'held');
   equal(sum(Object.values(stats.byOwner)), stats.held, 'sum by owner');
-  check(unique + BASE <= stats.held, 'sum of unique <= held');
+  check(unique + tables <= stats.held, 'sum of unique <= held');
   check(stats.peak >= stats.held, 'peak');
   check(cache.budget.held + cache.budget.reserved <= cache.budget.limit, 'limit');
   equal(stats.reserved, sum(sequences.map(s => s.content.account.promised)), 'reserved');
   equal(stats.sequences, sequences.length, 'sequences');
-  return pageBytes + listBytes + blocks.count * blockBytes(POSITIONS_BYTES) + blockBytes(LayoutTable.bytes) + 128;
+  const inBlocks = blocks.count * blockBytes(POSITIONS_BYTES) + sharedBytes - shared.count * SHARED_ENTRY_BYTES;
+  return pageBytes + listBytes + inBlocks + tables;
+}
+
+/** A record points to its view's cell in a page of the view's group, or to a cell of a page that an action made. */
+function checkCell(cache: KvCache, c: Content, view: number, ref: Ref): void {
+  const { pages, layouts } = cache.storage;
+  const offset = ref.cell - pages.address[ref.page]!;
+  const { id } = c.spans.groups[c.spans.groupOfView[view]!]!.layout;
+  const { cellBytes, sharedBytes } = layouts.get(ref.layout);
+  const bytes = pages.bytes[ref.page]!;
+  if (ref.layout === id && offset > 0) equal(offset, c.spans.cellOffset[view], 'cell in the page');
+  check(
+    offset >= sharedBytes && (offset - sharedBytes) % cellBytes === 0 && offset + cellBytes <= bytes,
+    'cell address',
+  );
 }
 
 function sum(values: Iterable<number>): number {

@@ -50,6 +50,27 @@ export interface SequenceStats {
   readonly peak: number;
   /** Entries kept per [slot * kvHeads + head]. */
   readonly tokens: Uint32Array;
+  /** What `held` is made of; the sum is `held`. */
+  readonly bytes: ByteItems;
+}
+
+/** Bytes of a sequence by what they are for. */
+export interface ByteItems {
+  /** Planes of pages, by kind (cell-layout.ts), columns not counted. */
+  readonly exact: number;
+  readonly encoded: number;
+  readonly joint: number;
+  /** Columns in pages: 256 bytes each in a cell. */
+  readonly columns: number;
+  /** Blocks of positions, their rows in the table included. */
+  readonly positions: number;
+  /** Lists of references. */
+  readonly references: number;
+  /** Parameter blocks. */
+  readonly shared: number;
+  readonly states: number;
+  /** The sequence's arrays and the rows of its pages in the page table. */
+  readonly tables: number;
 }
 
 /** Ranges [from, to) of entry indices of one view, ascending, disjoint: what `keep` keeps. */
