@@ -1,0 +1,205 @@
+import type { KvquantProfile } from '../profiles.ts';
+
+/** Key rows before RoPE and value rows of one layer over calibration text: f32 [tokens][channels], head by head. */
+export interface CalibrationRows {
+  readonly k: Float32Array;
+  readonly v: Float32Array;
+  /** Sensitivity of each element (squared gradient, or attention its token received), as k and v; default: all alike. */
+  readonly weightsK?: Float32Array;
+  readonly weightsV?: Float32Array;
+}
+
+export interface CalibrationOptions {
+  readonly fingerprint: string;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Share of elements outside of the ranges, both sides together. Default 0.01. */
+  readonly outliers?: number;
+  /** Rounds of k-means at most. Default 50. */
+  readonly rounds?: number;
+}
+
+const WIDTHS = [2, 3, 4] as const;
+/** A range needs a width that f16 can hold. */
+const LEAST_WIDTH = 1e-4;
+
+/**
+ * The calibration of KVQuant (arXiv 2401.18079, sections 3.2 to 3.5) but for gradients, which are the caller's: ranges of key
+ * channels at percentiles, codebooks by weighted k-means over normalised inliers, Q-Norm at 2 bits. Leave sinks out of the rows.
+ */
+export function calibrateKvquant(layers: readonly CalibrationRows[], options: CalibrationOptions): KvquantProfile {
+  const { fingerprint, kvHeads, headDim, outliers = 0.01, rounds = 50 } = options;
+  const width = kvHeads * headDim;
+  return {
+    kind: 'kvquant',
+    fingerprint,
+    outliers,
+    layers: layers.map(({ k, v, weightsK, weightsV }) => {
+      const { least, greatest } = channelRanges(k, width, outliers);
+      const keys = normaliseChannels(k, least, greatest, weightsK);
+      const values = normaliseTokens(v, headDim, outliers, weightsV);
+      return { k: { least, greatest, luts: codebooks(keys, rounds) }, v: { luts: codebooks(values, rounds) } };
+    }),
+  };
+}
+
+/** Numbers in [-1, 1] with their weights. */
+export interface Samples {
+  readonly values: Float64Array;
+  readonly weights?: Float64Array;
+}
+
+/** Percentiles share / 2 and 1 - share / 2 of each channel (linear between ranks). x: f32 [tokens][width]. */
+export function channelRanges(x: Float32Array, width: number, share: number) {
+  const tokens = x.length / width;
+  const column = new Float64Array(tokens);
+  const least: number[] = [];
+  const greatest: number[] = [];
+  for (let c = 0; c < width; c++) {
+    for (let t = 0; t < tokens; t++) column[t] = x[t * width + c]!;
+    column.sort();
+    const low = percentile(column, share / 2);
+    const high = percentile(column, 1 - share / 2);
+    const missing = Math.max(0, LEAST_WIDTH - (high - low));
+    least.push(low - missing / 2);
+    greatest.push(high + missing / 2);
+  }
+  return { least, greatest };
+}
+
+function percentile(sorted: Float64Array, share: number): number {
+  const at = share * (sorted.length - 1);
+  const low = Math.floor(at);
+  const next = sorted[Math.min(low + 1, sorted.length - 1)]!;
+  return sorted[low]! + (at - low) * (next - sorted[low]!);
+}
+
+/** Inliers of keys, each channel's range taken to [-1, 1]. */
+export function normaliseChannels(
+  x: Float32Array,
+  least: readonly number[],
+  greatest: readonly number[],
+  weights?: Float32Array,
+): Samples {
+  return collect(x.length, weights, add => {
+    for (let i = 0; i < x.length; i++) {
+      const c = i % least.length;
+      const y = (2 * x[i]! - greatest[c]! - least[c]!) / (greatest[c]! - least[c]!);
+      if (y >= -1 && y <= 1) add(y, i);
+    }
+  });
+}
+
+/** Inliers of values: of each token and KV head without its ceil(share / 2 * headDim) greatest and least, to [-1, 1]. */
+export function normaliseTokens(x: Float32Array, headDim: number, share: number, weights?: Float32Array): Samples {
+  const aside = Math.ceil((share / 2) * headDim);
+  return collect(x.length, weights, add => {
+    for (let from = 0; from < x.length; from += headDim) {
+      const order = Array.from({ length: headDim }, (_, c) => from + c).sort((a, b) => x[a]! - x[b]!);
+      const inside = order.slice(aside, headDim - aside);
+      const [low, high] = [x[inside[0]!]!, x[inside.at(-1)!]!];
+      if (high > low) for (const i of inside) add((2 * x[i]! - high - low) / (high - low), i);
+    }
+  });
+}
+
+function collect(most: number, given: Float32Array | undefined, run: (add: (y: number, i: number) => void) => void) {
+  const values = new Float64Array(most);
+  const weights = given && new Float64Array(most);
+  let count = 0;
+  run((y, i) => {
+    if (weights) weights[count] = given![i]!;
+    values[count++] = y;
+  });
+  return { values: values.subarray(0, count), ...(weights && { weights: weights.subarray(0, count) }) };
+}
+
+function codebooks(samples: Samples, rounds: number) {
+  const [two, three, four] = WIDTHS.map(bits => codebook(samples, bits, rounds));
+  return { 2: qNorm(two!, samples), 3: three!, 4: four! };
+}
+
+/** 2^bits ascending centroids: one-dimensional weighted k-means (Lloyd), started at evenly spaced quantiles of the weight. */
+export function codebook({ values, weights }: Samples, bits: number, rounds = 50): number[] {
+  const order = weights ? Uint32Array.from(values, (_, i) => i).sort((a, b) => values[a]! - values[b]!) : null;
+  const x = order ? Float64Array.from(order, i => values[i]!) : values.slice().sort();
+  const mass = new Float64Array(x.length + 1);
+  const moment = new Float64Array(x.length + 1);
+  for (let i = 0; i < x.length; i++) {
+    const weight = order ? weights![order[i]!]! : 1;
+    mass[i + 1] = mass[i]! + weight;
+    moment[i + 1] = moment[i]! + weight * x[i]!;
+  }
+  const count = 1 << bits;
+  if (!(mass[x.length]! > 0)) return Array.from({ length: count }, (_, j) => -1 + (2 * j + 1) / count);
+  const quantile = (share: number) => x[Math.min(x.length - 1, firstAbove(mass, share * mass[x.length]!) - 1)]!;
+  let centroids = Array.from({ length: count }, (_, j) => quantile((j + 0.5) / count));
+  for (let round = 0; round < rounds; round++) {
+    const bounds = centroids.map((c, j) => (j === 0 ? 0 : lowerBound(x, (c + centroids[j - 1]!) / 2)));
+    bounds.push(x.length);
+    const next = centroids.map((old, j) => {
+      const within = mass[bounds[j + 1]!]! - mass[bounds[j]!]!;
+      return within > 0 ? (moment[bounds[j + 1]!]! - moment[bounds[j]!]!) / within : old;
+    });
+    const same = next.every((c, j) => c === centroids[j]);
+    centroids = next;
+    if (same) break;
+  }
+  return centroids;
+}
+
+/**
+ * Q-Norm: moves and stretches a codebook so that decoded values have mean and deviation of the samples. Rows are then encoded
+ * with the stretched codebook too (the authors encode with the plain one).
+ */
+export function qNorm(lut: readonly number[], { values, weights }: Samples): number[] {
+  const before = moments(values, weights);
+  const after = moments(
+    values.map(x => lut[nearest(lut, x)]!),
+    weights,
+  );
+  if (!(after.deviation > 0)) return [...lut];
+  const stretch = before.deviation / after.deviation;
+  return lut.map(c => c * stretch + before.mean - after.mean * stretch);
+}
+
+function moments(x: Float64Array, weights?: Float64Array) {
+  let [mass, sum, squares] = [0, 0, 0];
+  x.forEach((value, i) => {
+    const weight = weights?.[i] ?? 1;
+    mass += weight;
+    sum += weight * value;
+    squares += weight * value * value;
+  });
+  const mean = mass > 0 ? sum / mass : 0;
+  return { mean, deviation: mass > 0 ? Math.sqrt(Math.max(0, squares / mass - mean * mean)) : 0 };
+}
+
+/** Number of the nearest value of an ascending list; ties go down. */
+export function nearest(lut: readonly number[], x: number): number {
+  let best = 0;
+  for (let j = 1; j < lut.length; j++) if (Math.abs(lut[j]! - x) < Math.abs(lut[best]! - x)) best = j;
+  return best;
+}
+
+/** First index whose value is at least `x`. */
+function lowerBound(sorted: Float64Array, x: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const mid = (low + high) >> 1;
+    if (sorted[mid]! < x) low = mid + 1;
+    else high = mid;
+  }
+  return low;
+}
+
+/** First index whose value is above `x`. */
+function firstAbove(sorted: Float64Array, x: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const mid = (low + high) >> 1;
+    if (sorted[mid]! <= x) low = mid + 1;
+    else high = mid;
+  }
+  return low;
+}

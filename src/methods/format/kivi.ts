@@ -1,0 +1,67 @@
+import { z } from 'zod';
+import { PAGE_TOKENS } from '../../../kernels/abi.ts';
+import type { ScalarFormat } from '../../cache/format.ts';
+import { defineMethod } from '../define.ts';
+import type { CacheLayer, EncodeAction } from '../types.ts';
+import { channelGroup, exactBlocks, floorPages, pagesWithin, without } from './due.ts';
+
+const options = z.object({
+  bits: z
+    .literal([1, 2, 3, 4, 8])
+    .default(2)
+    .describe('Bits of a code; the authors advise 4 for models with grouped queries'),
+  group: z.literal([16, 32, 64]).default(32).describe('Elements that share a scale and a minimum'),
+  residual: z
+    .int()
+    .min(PAGE_TOKENS)
+    .multipleOf(PAGE_TOKENS)
+    .default(128)
+    .describe('Entries at the end that stay exact'),
+});
+
+/**
+ * KIVI (arXiv 2402.02750, section 3): keys quantized per channel (groups of tokens), values per token (groups of channels).
+ *   K  of n entries the first n - (n mod R) are encoded
+ *   V  all but the last R are (rounded down to whole pages)
+ * Blocks are never encoded again, so that codes do not depend on how the prompt was cut. Entries are counted by view: what
+ * another method dropped does not count.
+ */
+export const kivi = defineMethod({
+  name: 'kivi',
+  title: 'KIVI',
+  family: 'format',
+  summary:
+    'Stores keys in 2 bits along channels and values in 2 bits along tokens; the newest entries stay exact. Use it where every token may matter and memory is short.',
+  paper: {
+    title: 'KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache',
+    date: '2024-02',
+    arxiv: '2402.02750',
+    venue: 'ICML 2024',
+  },
+  claim: '2 bits keep quality on Llama-2, Falcon and Mistral at 2.6x less peak memory, weights included.',
+  options,
+  traits: { stage: 'encode', prefixStable: true },
+  create({ bits, group, residual }, model) {
+    const k: ScalarFormat = { kind: 'scalar', parts: [{ bits, along: 'token', group }] };
+    const channels = channelGroup('kivi', group, model.headDim);
+    const v: ScalarFormat = { kind: 'scalar', parts: [{ bits, along: 'channel', group: channels }] };
+    const encode = (at: CacheLayer): EncodeAction[] => {
+      const actions: EncodeAction[] = [];
+      for (let head = 0; head < model.kvHeads; head++) {
+        const n = at.entries(head);
+        const dueK = n - (n % residual);
+        const dueV = floorPages(Math.max(0, n - residual));
+        const common = { do: 'encode', layer: at.layer, head } as const;
+        const both = exactBlocks(at, head, 0, Math.min(dueK, dueV));
+        const done = both.at(-1)?.[1] ?? 0;
+        const onlyK = pagesWithin(at, head, Math.max(done, dueV), dueK);
+        const onlyV = without(pagesWithin(at, head, 0, dueV, 'v'), at.exact(head));
+        for (const [from, to] of both) actions.push({ ...common, from, to, k, v });
+        for (const [from, to] of onlyK) actions.push({ ...common, from, to, k });
+        for (const [from, to] of onlyV) actions.push({ ...common, from, to, v });
+      }
+      return actions;
+    };
+    return { decide: encode, filled: encode };
+  },
+});

@@ -1,0 +1,131 @@
+import { z } from 'zod';
+import { KvasirError } from '../errors.ts';
+import type { ModelShape } from './types.ts';
+
+/**
+ * Profile files: what a method must know of a model before it can serve it (head profiles, calibration). JSON, bound to the
+ * weights by `fingerprint`; made by src/methods/calibrate.
+ */
+
+const finite = z.number();
+/** By width of a code: 2^bits ascending values within [-1, 1]. */
+const luts = z.strictObject({
+  2: z.array(finite).length(4),
+  3: z.array(finite).length(8),
+  4: z.array(finite).length(16),
+});
+
+const kvquant = z.strictObject({
+  kind: z.literal('kvquant'),
+  fingerprint: z.string().min(1),
+  /** Share of elements outside of the ranges, both sides together. */
+  outliers: z.number().min(0).max(0.25),
+  layers: z.array(
+    z.strictObject({
+      /** Keys before RoPE: least and greatest inlier of each channel (head by head), and codebooks. */
+      k: z.strictObject({ least: z.array(finite), greatest: z.array(finite), luts }),
+      v: z.strictObject({ luts }),
+    }),
+  ),
+});
+
+const razor = z.strictObject({
+  kind: z.literal('razor-attention'),
+  fingerprint: z.string().min(1),
+  /** KV heads by layer, ascending, that keep all entries. */
+  retrieval: z.array(z.array(z.int().min(0))),
+});
+
+export type KvquantProfile = z.infer<typeof kvquant>;
+export type RazorProfile = z.infer<typeof razor>;
+
+/** @throws KvasirError `invalid_request` naming the field that is wrong, or the weights that the profile was made for */
+export function parseKvquantProfile(value: unknown, model: ModelShape): KvquantProfile {
+  const profile = parse('kvquant', kvquant, value, model);
+  const channels = model.kvHeads * model.headDim;
+  for (const [l, { k, v }] of profile.layers.entries()) {
+    for (const side of ['least', 'greatest'] as const) {
+      if (k[side].length !== channels) {
+        throw bad(
+          'kvquant',
+          `layers.${l}.k.${side}`,
+          `${k[side].length} numbers`,
+          `${channels}, one a channel of keys`,
+        );
+      }
+    }
+    const empty = k.least.findIndex((least, c) => !(least < k.greatest[c]!));
+    if (empty >= 0)
+      throw bad('kvquant', `layers.${l}.k.greatest.${empty}`, k.greatest[empty], `more than ${k.least[empty]}`);
+    for (const [plane, books] of [
+      ['k', k.luts],
+      ['v', v.luts],
+    ] as const) {
+      for (const bits of [2, 3, 4] as const) {
+        const lut = books[bits];
+        if (lut.some((x, i) => i > 0 && x < lut[i - 1]!)) {
+          throw bad('kvquant', `layers.${l}.${plane}.luts.${bits}`, lut.join(' '), 'ascending values');
+        }
+      }
+    }
+  }
+  return profile;
+}
+
+/** @throws KvasirError as parseKvquantProfile */
+export function parseRazorProfile(value: unknown, model: ModelShape): RazorProfile {
+  const profile = parse('razor-attention', razor, value, model);
+  for (const [l, heads] of profile.retrieval.entries()) {
+    const wrong = heads.find((head, i) => head >= model.kvHeads || (i > 0 && head <= heads[i - 1]!));
+    if (wrong !== undefined) {
+      throw bad('razor-attention', `retrieval.${l}`, wrong, `KV heads 0..${model.kvHeads - 1}, ascending, each once`);
+    }
+  }
+  return profile;
+}
+
+function parse<T extends { fingerprint: string; layers?: unknown[]; retrieval?: unknown[] }>(
+  kind: string,
+  schema: z.ZodType<T>,
+  value: unknown,
+  model: ModelShape,
+): T {
+  if (value === undefined || value === null) {
+    throw new KvasirError('invalid_request', `${kind} needs a profile of this model.`, {
+      field: 'profile',
+      allowed: `a profile file of kind "${kind}"`,
+    });
+  }
+  const result = schema.safeParse(value);
+  if (!result.success) {
+    const issue = result.error.issues[0]!;
+    throw bad(kind, issue.path.join('.'), at(value, issue.path), issue.message);
+  }
+  const profile = result.data;
+  if (profile.fingerprint !== model.fingerprint) {
+    throw bad(
+      kind,
+      'fingerprint',
+      profile.fingerprint,
+      `${model.fingerprint}: a profile holds for the weights it was made with`,
+    );
+  }
+  const layers = (profile.layers ?? profile.retrieval)!;
+  if (layers.length !== model.layers) {
+    throw bad(kind, profile.layers ? 'layers' : 'retrieval', `${layers.length} layers`, `${model.layers} layers`);
+  }
+  return profile;
+}
+
+function at(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>((x, key) => (x as Record<PropertyKey, unknown> | undefined)?.[key], value);
+}
+
+function bad(kind: string, path: string, value: unknown, allowed: string): KvasirError {
+  const field = path ? `profile.${path}` : 'profile';
+  return new KvasirError('invalid_request', `Bad ${kind} profile: ${field} is ${String(value)}.`, {
+    field,
+    value,
+    allowed,
+  });
+}
