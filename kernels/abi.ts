@@ -264,6 +264,7 @@ export const KIND_ENCODE = 6;
 export const KIND_SENSE_ROWS = 7;
 export const KIND_SENSE = 8;
 export const KIND_GRAM = 9;
+export const KIND_NEAREST = 10;
 
 /**
  * ENCODE: writes up to 64 rows into a cell of any format. A plane whose address is 0 is left alone. Rows from ENCODE_ROWS on
@@ -317,3 +318,16 @@ export const GRAM_WIDTH = 8;
 export const GRAM_OUT = 12;
 export const GRAM_FROM = 16;
 export const GRAM_TO = 20;
+
+/** NEAREST: the centroid with the least Euclidean distance from each row, the first among equals. */
+export const NEAREST_BYTES = 32;
+/** f32 [rows][width], width a multiple of 8 up to 256. */
+export const NEAREST_X = 0;
+export const NEAREST_ROWS = 4;
+export const NEAREST_WIDTH = 8;
+/** Centroids in chunks of 64: f32 [chunks][width][64], and half of their squared norms f32 [chunks * 64] (infinity: none there). */
+export const NEAREST_CENTROIDS = 12;
+export const NEAREST_CHUNKS = 16;
+export const NEAREST_HALF_NORMS = 20;
+/** u32 [rows] */
+export const NEAREST_OUT = 24;

@@ -14,10 +14,12 @@ import {
   KIND_COPY,
   KIND_GRAM,
   KIND_MERGE,
+  KIND_NEAREST,
   KIND_READ,
   KIND_SENSE,
   KIND_SENSE_ROWS,
   MERGE_BYTES,
+  NEAREST_BYTES,
   READ_BYTES,
   SENSE_BYTES,
 } from './abi.ts';
@@ -26,6 +28,7 @@ import { attend } from './attend.ts';
 import { copy } from './copy.ts';
 import { gram } from './gram.ts';
 import { merge } from './merge.ts';
+import { nearest } from './nearest.ts';
 import { read } from './read.ts';
 import { sense, senseRows } from './sense.ts';
 
@@ -47,6 +50,8 @@ export function run(kind: i32, items: usize, from: i32, to: i32, scratch: usize)
     for (let i = from; i < to; i++) sense(items + i * SENSE_BYTES, scratch);
   } else if (kind === KIND_GRAM) {
     for (let i = from; i < to; i++) gram(items + i * GRAM_BYTES, scratch);
+  } else if (kind === KIND_NEAREST) {
+    for (let i = from; i < to; i++) nearest(items + i * NEAREST_BYTES, scratch);
   } else {
     unreachable();
   }

@@ -17,12 +17,17 @@ import {
   KIND_COPY,
   KIND_GRAM,
   KIND_MERGE,
+  KIND_NEAREST,
   KIND_SENSE,
   KIND_SENSE_ROWS,
   MERGE_BYTES,
   MERGE_GROUP,
   MERGE_PARTS,
   MERGE_ROWS,
+  NEAREST_BYTES,
+  NEAREST_CHUNKS,
+  NEAREST_ROWS,
+  NEAREST_WIDTH,
   PAGE_TOKENS,
   SENSE_BYTES,
 } from '../../../kernels/abi.ts';
@@ -51,6 +56,11 @@ function one(i32: Int32Array, kind: number, items: number, i: number): number {
     const at = items + (i * GRAM_BYTES) / 4;
     const to = i32[at + GRAM_TO / 4]!;
     return (i32[at + GRAM_ROWS / 4]! * (to - i32[at + GRAM_FROM / 4]!) * to) / 6_000;
+  }
+  if (kind === KIND_NEAREST) {
+    const at = items + (i * NEAREST_BYTES) / 4;
+    const products = i32[at + NEAREST_ROWS / 4]! * i32[at + NEAREST_CHUNKS / 4]! * 64 * i32[at + NEAREST_WIDTH / 4]!;
+    return products / 6_000;
   }
   if (kind === KIND_APPEND) return i32[items + (i * APPEND_BYTES + APPEND_ROWS) / 4]! * 0.2;
   if (kind === KIND_COPY) return i32[items + (i * COPY_BYTES + COPY_COUNT) / 4]! * 0.2;

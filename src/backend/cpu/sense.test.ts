@@ -8,8 +8,17 @@ import {
   GRAM_WIDTH,
   GRAM_X,
   KIND_GRAM,
+  KIND_NEAREST,
   KIND_SENSE,
   KIND_SENSE_ROWS,
+  NEAREST_BYTES,
+  NEAREST_CENTROIDS,
+  NEAREST_CHUNKS,
+  NEAREST_HALF_NORMS,
+  NEAREST_OUT,
+  NEAREST_ROWS,
+  NEAREST_WIDTH,
+  NEAREST_X,
   REF_BYTES,
   SENSE_BYTES,
   SENSE_ENTROPY,
@@ -265,6 +274,56 @@ describe.each(['relaxed', 'plain', 'single'] as const)('signals of attention, %s
       }
       expect(worst).toBeLessThan(1e-6 * rows + 1e-5);
     });
+  });
+});
+
+describe('nearest centroids', () => {
+  beforeAll(async () => {
+    kernels = await createKernels({ limit: 2 ** 27 });
+  });
+  afterAll(() => kernels.dispose());
+
+  // Small whole numbers: distances are exact, so that ties are ties.
+  it.each([
+    [1, 8, 1],
+    [63, 8, 64],
+    [64, 64, 65],
+    [65, 256, 3],
+    [300, 16, 200],
+  ])('of %i rows of width %i among %i', (rows, width, count) => {
+    scene = new Scene(kernels, 8, [{ k: 'f32', v: 'f32' }], rows + count);
+    const whole = (length: number) => Float32Array.from({ length }, () => scene.random.int(3));
+    const [x, centroids] = [whole(rows * width), whole(count * width)];
+    const chunks = Math.ceil(count / 64);
+    const packed = new Float32Array(chunks * 64 * width);
+    const half = new Float32Array(chunks * 64).fill(Number.POSITIVE_INFINITY);
+    for (let j = 0; j < count; j++) {
+      const row = centroids.subarray(j * width, (j + 1) * width);
+      half[j] = row.reduce((sum, c) => sum + (c * c) / 2, 0);
+      row.forEach((value, c) => {
+        packed[(j >> 6) * 64 * width + c * 64 + (j & 63)] = value;
+      });
+    }
+    const fields = [
+      [NEAREST_X, scene.floats(x)],
+      [NEAREST_ROWS, rows],
+      [NEAREST_WIDTH, width],
+      [NEAREST_CENTROIDS, scene.floats(packed)],
+      [NEAREST_CHUNKS, chunks],
+      [NEAREST_HALF_NORMS, scene.floats(half)],
+      [NEAREST_OUT, scene.alloc(rows * 4)],
+    ] as const;
+    const item = scene.alloc(NEAREST_BYTES);
+    for (const [field, value] of fields) kernels.memory.i32[(item + field) / 4] = value;
+    kernels.run(KIND_NEAREST, item, 1);
+    const out = fields.at(-1)![1] / 4;
+    for (let i = 0; i < rows; i++) {
+      const distances = consecutive(0, count).map(j =>
+        consecutive(0, width).reduce((sum, c) => sum + (x[i * width + c]! - centroids[j * width + c]!) ** 2, 0),
+      );
+      expect(kernels.memory.u32[out + i]).toBe(distances.indexOf(Math.min(...distances)));
+    }
+    scene.dispose();
   });
 });
 

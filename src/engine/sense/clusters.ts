@@ -1,87 +1,170 @@
+import {
+  KIND_NEAREST,
+  NEAREST_BYTES,
+  NEAREST_CENTROIDS,
+  NEAREST_CHUNKS,
+  NEAREST_HALF_NORMS,
+  NEAREST_OUT,
+  NEAREST_ROWS,
+  NEAREST_WIDTH,
+  NEAREST_X,
+} from '../../../kernels/abi.ts';
+import type { Kernels } from '../../backend/types.ts';
 import type { ClusterSignal, Clusters } from '../../methods/types.ts';
+import { Space } from './space.ts';
 
 /** Entries that are clustered among themselves. */
-export const CLUSTER_BLOCK = 8192;
+const CLUSTER_BLOCK = 8192;
+/** Centroids side by side (NEAREST). */
+const CHUNK = 64;
+const ROWS_PER_ITEM = 512;
 
 /**
- * k-means of keys (Lloyd 1982) by Euclidean distance, within blocks of CLUSTER_BLOCK entries: ceil(n / size) centroids of a
- * block, at first evenly strided rows; `rounds` times every row goes to the nearest (the first among equals), and centroids
- * that have rows become their mean. Clusters are numbered in order of blocks and centroids; those left empty have no number.
- * @param rows f32 [entries][width] of those that take part
+ * k-means of keys (Lloyd 1982) by Euclidean distance, within blocks of 8,192 entries: ceil(n / size) centroids of a block, at
+ * first evenly strided rows; `rounds` times every row goes to the nearest (the first among equals), and centroids that have
+ * rows become their mean. Blocks number their centroids one after the other.
+ * @param address f32 [entries][width], which is overwritten
  */
-export function cluster(rows: Float32Array, width: number, { size, rounds }: ClusterSignal): Clusters {
-  const entries = rows.length / width;
+export function cluster(
+  kernels: Kernels,
+  address: number,
+  entries: number,
+  width: number,
+  { size, rounds }: Pick<ClusterSignal, 'size' | 'rounds'>,
+): Clusters {
   const assignment = new Uint32Array(entries);
   let count = 0;
   for (let from = 0; from < entries; from += CLUSTER_BLOCK) {
-    const to = Math.min(entries, from + CLUSTER_BLOCK);
-    const block = centred(rows.subarray(from * width, to * width), width);
-    count = renumber(assignment.subarray(from, to), lloyd(block, width, size, rounds), count);
+    const n = Math.min(CLUSTER_BLOCK, entries - from);
+    const block = new Block(kernels, address + from * width * 4, n, width, Math.ceil(n / size));
+    try {
+      for (let round = 0; round < rounds; round++) {
+        if (round > 0) block.update();
+        block.assign();
+      }
+      const { nearest } = block;
+      for (let i = 0; i < n; i++) assignment[from + i] = count + nearest[i]!;
+    } finally {
+      block.dispose();
+    }
+    count += Math.ceil(n / size);
   }
   return { assignment, count };
 }
 
-/** The mean taken off: distances stay, their cancellation in f32 does not. */
-function centred(rows: Float32Array, width: number): Float32Array {
-  const mean = new Float64Array(width);
-  const n = rows.length / width;
-  for (let at = 0; at < rows.length; at++) mean[at % width]! += rows[at]! / n;
-  return rows.map((x, at) => x - mean[at % width]!);
-}
+/** Lloyd's steps of one block. */
+class Block {
+  readonly #kernels: Kernels;
+  readonly #x: number;
+  readonly #rows: number;
+  readonly #width: number;
+  readonly #centroids: Float64Array;
+  readonly #chunks: number;
+  readonly #space: Space;
+  readonly #packed: number;
+  readonly #half: number;
+  readonly #out: number;
+  readonly #items: number;
+  readonly #itemCount: number;
 
-function lloyd(rows: Float32Array, width: number, size: number, rounds: number): Uint32Array {
-  const n = rows.length / width;
-  const k = Math.ceil(n / size);
-  const centroids = new Float32Array(k * width);
-  for (let j = 0; j < k; j++) {
-    const from = Math.floor((j * n) / k) * width;
-    centroids.set(rows.subarray(from, from + width), j * width);
-  }
-  const nearest = new Uint32Array(n);
-  for (let round = 0; round < rounds; round++) {
-    assign(rows, centroids, width, nearest);
-    if (round + 1 < rounds) update(rows, centroids, width, nearest);
-  }
-  return nearest;
-}
-
-/** nearest[i] = arg min over j of |c_j|^2 / 2 - x_i . c_j */
-function assign(rows: Float32Array, centroids: Float32Array, width: number, nearest: Uint32Array): void {
-  const k = centroids.length / width;
-  const half = new Float64Array(k);
-  for (let at = 0; at < centroids.length; at++) half[Math.floor(at / width)]! += centroids[at]! ** 2 / 2;
-  for (let i = 0; i < nearest.length; i++) {
-    let least = Number.POSITIVE_INFINITY;
-    for (let j = 0; j < k; j++) {
-      let distance = half[j]!;
-      for (let c = 0, x = i * width, y = j * width; c < width; c++) distance -= rows[x + c]! * centroids[y + c]!;
-      if (distance < least) {
-        least = distance;
-        nearest[i] = j;
-      }
+  constructor(kernels: Kernels, x: number, rows: number, width: number, count: number) {
+    this.#kernels = kernels;
+    this.#x = x;
+    this.#rows = rows;
+    this.#width = width;
+    this.#chunks = Math.ceil(count / CHUNK);
+    this.#itemCount = Math.ceil(rows / ROWS_PER_ITEM);
+    this.#centroids = new Float64Array(count * width);
+    this.#space = new Space(kernels.memory);
+    try {
+      this.#packed = this.#space.alloc(this.#chunks * CHUNK * width * 4);
+      this.#half = this.#space.alloc(this.#chunks * CHUNK * 4);
+      this.#out = this.#space.alloc(rows * 4);
+      this.#items = this.#space.alloc(this.#itemCount * NEAREST_BYTES);
+    } catch (error) {
+      this.#space.free();
+      throw error;
+    }
+    this.#centre();
+    for (let j = 0; j < count; j++) {
+      const from = Math.floor((j * rows) / count) * width;
+      this.#centroids.set(this.#values().subarray(from, from + width), j * width);
     }
   }
-}
 
-function update(rows: Float32Array, centroids: Float32Array, width: number, nearest: Uint32Array): void {
-  const k = centroids.length / width;
-  const sums = new Float64Array(centroids.length);
-  const counts = new Uint32Array(k);
-  for (let i = 0; i < nearest.length; i++) {
-    const j = nearest[i]!;
-    counts[j]!++;
-    for (let c = 0; c < width; c++) sums[j * width + c]! += rows[i * width + c]!;
+  /** u32 [rows], as of the last `assign`. */
+  get nearest(): Uint32Array {
+    return this.#kernels.memory.u32.subarray(this.#out / 4, this.#out / 4 + this.#rows);
   }
-  for (let j = 0; j < k; j++) {
-    if (counts[j] === 0) continue;
-    for (let c = 0; c < width; c++) centroids[j * width + c] = sums[j * width + c]! / counts[j]!;
-  }
-}
 
-/** Writes cluster numbers from `next` on, without gaps; returns the next free one. */
-function renumber(to: Uint32Array, nearest: Uint32Array, next: number): number {
-  const used = [...new Set(nearest)].sort((a, b) => a - b);
-  const numbers = new Map(used.map((j, i) => [j, next + i]));
-  for (let i = 0; i < nearest.length; i++) to[i] = numbers.get(nearest[i]!)!;
-  return next + used.length;
+  assign(): void {
+    this.#pack();
+    const { i32 } = this.#kernels.memory;
+    for (let i = 0; i < this.#itemCount; i++) {
+      const at = (this.#items + i * NEAREST_BYTES) / 4;
+      const from = i * ROWS_PER_ITEM;
+      i32[at + NEAREST_X / 4] = this.#x + from * this.#width * 4;
+      i32[at + NEAREST_ROWS / 4] = Math.min(ROWS_PER_ITEM, this.#rows - from);
+      i32[at + NEAREST_WIDTH / 4] = this.#width;
+      i32[at + NEAREST_CENTROIDS / 4] = this.#packed;
+      i32[at + NEAREST_CHUNKS / 4] = this.#chunks;
+      i32[at + NEAREST_HALF_NORMS / 4] = this.#half;
+      i32[at + NEAREST_OUT / 4] = this.#out + from * 4;
+    }
+    this.#kernels.run(KIND_NEAREST, this.#items, this.#itemCount);
+  }
+
+  update(): void {
+    const width = this.#width;
+    const sums = new Float64Array(this.#centroids.length);
+    const counts = new Uint32Array(sums.length / width);
+    const values = this.#values();
+    const { nearest } = this;
+    for (let i = 0, at = 0; i < this.#rows; i++) {
+      const j = nearest[i]!;
+      counts[j]!++;
+      for (let c = j * width; c < (j + 1) * width; c++, at++) sums[c]! += values[at]!;
+    }
+    for (let j = 0; j < counts.length; j++) {
+      if (counts[j] === 0) continue;
+      for (let c = j * width; c < (j + 1) * width; c++) this.#centroids[c] = sums[c]! / counts[j]!;
+    }
+  }
+
+  dispose(): void {
+    this.#space.free();
+  }
+
+  #values(): Float32Array {
+    return this.#kernels.memory.f32.subarray(this.#x / 4, this.#x / 4 + this.#rows * this.#width);
+  }
+
+  /** Takes the mean row off: distances stay, but less cancels in f32. */
+  #centre(): void {
+    const width = this.#width;
+    const values = this.#values();
+    const mean = new Float64Array(width);
+    for (let at = 0; at < values.length; at += width) for (let c = 0; c < width; c++) mean[c]! += values[at + c]!;
+    for (let at = 0; at < values.length; at += width)
+      for (let c = 0; c < width; c++) values[at + c]! -= mean[c]! / this.#rows;
+  }
+
+  #pack(): void {
+    const width = this.#width;
+    const { f32 } = this.#kernels.memory;
+    const centroids = this.#centroids;
+    const count = centroids.length / width;
+    f32.fill(0, this.#packed / 4, this.#packed / 4 + this.#chunks * CHUNK * width);
+    f32.fill(Number.POSITIVE_INFINITY, this.#half / 4, this.#half / 4 + this.#chunks * CHUNK);
+    for (let j = 0; j < count; j++) {
+      const to = this.#packed / 4 + Math.floor(j / CHUNK) * CHUNK * width + (j % CHUNK);
+      let half = 0;
+      for (let c = 0; c < width; c++) {
+        const x = centroids[j * width + c]!;
+        f32[to + c * CHUNK] = x;
+        half += (x * x) / 2;
+      }
+      f32[this.#half / 4 + j] = half;
+    }
+  }
 }

@@ -1,8 +1,8 @@
 import type { Kernels } from '../../backend/types.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
 import { KvasirError } from '../../errors.ts';
-import type { RowSignal, SignalRequest, SimilaritySignal } from '../../methods/types.ts';
-import { LayerCosines, type Meter, NeighbourCosines, Norms, Ranges } from './meters.ts';
+import type { DistanceSignal, SignalRequest, SimilaritySignal } from '../../methods/types.ts';
+import { Distances, LayerCosines, type Meter, NeighbourCosines, Norms, Ranges } from './meters.ts';
 import { readRows } from './rows.ts';
 import { Space } from './space.ts';
 import type { SensePoint } from './types.ts';
@@ -48,6 +48,7 @@ function planeOf(request: SignalRequest): 'k' | 'v' | null {
       return 'v';
     case 'neighbour-cosine':
     case 'layer-cosine':
+    case 'distance':
     case 'ranges':
       return request.of;
     default:
@@ -88,11 +89,13 @@ function meterOf(
 ): Meter {
   const { headDim } = sequence.cache.shape;
   const entries = sequence.entries(layer, head);
-  switch ((request as RowSignal | SimilaritySignal | { signal: 'ranges' }).signal) {
+  switch ((request as { signal: string }).signal) {
     case 'neighbour-cosine':
       return new NeighbourCosines(entries, headDim);
     case 'ranges':
       return new Ranges(headDim);
+    case 'distance':
+      return new Distances((request as DistanceSignal).pairs[head]!, entries, headDim);
     case 'layer-cosine': {
       const { of, layer: other } = request as SimilaritySignal;
       checkSame(sequence, layer, other!, head);

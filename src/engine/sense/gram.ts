@@ -75,7 +75,7 @@ export function gramOf(kernels: Kernels, sequence: CacheSequence, request: GramS
 function commonEntries(sequence: CacheSequence, { layers, entries }: GramSignal): number {
   const { kvHeads } = sequence.cache.shape;
   const first = sequence.positions(layers[0]!, 0);
-  const count = entries ?? first.length;
+  const count = Math.min(entries ?? first.length, first.length);
   for (const layer of layers) {
     for (let head = 0; head < kvHeads; head++) {
       const positions = sequence.positions(layer, head);

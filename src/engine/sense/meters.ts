@@ -81,6 +81,36 @@ export class LayerCosines implements Meter {
   }
 }
 
+/** Squared Euclidean distances of pairs of entries; a pair is done when the later of its blocks comes. */
+export class Distances implements Meter {
+  readonly value: Float32Array;
+  readonly #pairs: Uint32Array;
+  readonly #width: number;
+  readonly #rows: Float32Array;
+
+  /** @param pairs a0, b0, a1, b1, ... */
+  constructor(pairs: Uint32Array, entries: number, width: number) {
+    this.value = new Float32Array(pairs.length / 2);
+    this.#pairs = pairs;
+    this.#width = width;
+    this.#rows = new Float32Array(entries * width);
+  }
+
+  take(rows: Float32Array, first: number, count: number): void {
+    const width = this.#width;
+    this.#rows.set(rows, first * width);
+    for (let i = 0; i < this.value.length; i++) {
+      const a = this.#pairs[2 * i]!;
+      const b = this.#pairs[2 * i + 1]!;
+      const later = Math.max(a, b);
+      if (later < first || later >= first + count) continue;
+      let sum = 0;
+      for (let c = 0; c < width; c++) sum += (this.#rows[a * width + c]! - this.#rows[b * width + c]!) ** 2;
+      this.value[i] = sum;
+    }
+  }
+}
+
 /** 0 where a row is zero. */
 function cosine(a: Float32Array, i: number, b: Float32Array, j: number, width: number): number {
   const norms = Math.sqrt(dot(a, i, a, i, width) * dot(b, j, b, j, width));

@@ -21,9 +21,22 @@ export function keyOf(request: SignalRequest): string {
       return JSON.stringify([request.signal, request.of, request.layer ?? -1]);
     case 'ranges':
       return JSON.stringify([request.signal, request.of]);
+    case 'distance':
+      return `distance ${request.of} ${numberOf(request.pairs)}`;
     default:
       return request.signal;
   }
+}
+
+/** Lists of pairs are long: they are told apart by which array they are. */
+const numbers = new WeakMap<object, number>();
+let last = 0;
+
+function numberOf(pairs: object): number {
+  const known = numbers.get(pairs);
+  if (known !== undefined) return known;
+  numbers.set(pairs, ++last);
+  return last;
 }
 
 /** Planes that a reduction is made of. */
@@ -51,6 +64,10 @@ export function checkRequest(request: SignalRequest, at: SensePoint, config: Mod
     case 'neighbour-cosine':
     case 'ranges':
       checkPlane(request.of);
+      break;
+    case 'distance':
+      checkPlane(request.of);
+      checkPairs(request.pairs, at, config);
       break;
     case 'gram': {
       const { layers, entries } = request;
@@ -85,9 +102,19 @@ function checkAttention({ rows, reduce, pool, drop, group }: AttentionSignal, at
   need(group === undefined || ['mean', 'sum', 'max'].includes(group), 'signal.group', group, ['mean', 'sum', 'max']);
   if (pool) {
     need(['mean', 'max'].includes(pool.kind), 'signal.pool.kind', pool.kind, ['mean', 'max']);
-    need(isCount(pool.width) && pool.width > 0, 'signal.pool.width', pool.width, 'a whole number, at least 1');
+    need(Number.isInteger(pool.width) && pool.width % 2 === 1, 'signal.pool.width', pool.width, 'an odd whole number');
   }
   need(at.queries !== null, 'signal', 'attention', 'signals of what was kept: no query rows were');
+}
+
+function checkPairs(pairs: readonly Uint32Array[], { sequence, layer }: SensePoint, config: ModelConfig): void {
+  need(pairs.length === config.kvHeads, 'signal.pairs', pairs.length, `one list a KV head: ${config.kvHeads}`);
+  for (const [head, list] of pairs.entries()) {
+    const entries = sequence.entries(layer, head);
+    const bad = list.find(entry => entry >= entries);
+    need(bad === undefined, 'signal.pairs', bad, `entries of head ${head}: below ${entries}`);
+    need(list.length % 2 === 0, 'signal.pairs', list.length, 'two entries a pair');
+  }
 }
 
 function checkPlane(of: unknown): void {

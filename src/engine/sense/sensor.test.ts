@@ -2,7 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { CacheSequence } from '../../cache/sequence.ts';
 import type { FormatName, PageOptions } from '../../cache/types.ts';
 import type { KvasirError } from '../../errors.ts';
-import type { AttentionSignal, GramSignal, SignalRequest } from '../../methods/types.ts';
+import { plainProbabilities, plainSignal } from '../../methods/testing-signals.ts';
+import type { AttentionSignal, Clusters, GramSignal, SignalRequest } from '../../methods/types.ts';
 import { World, type WorldOptions } from './testing.ts';
 import type { QueryRows } from './types.ts';
 
@@ -39,6 +40,13 @@ function close(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance
   expect(worst, `seed ${seed}`).toBeLessThan(tolerance);
 }
 
+/** The same but for a few rows that lie as far from two centroids as f32 can tell. */
+function sameClusters(actual: Clusters, expected: Clusters): void {
+  expect(actual.assignment.length).toBe(expected.assignment.length);
+  const others = expected.assignment.filter((j, i) => actual.assignment[i] !== j).length;
+  expect(others, `seed ${seed}`).toBeLessThanOrEqual(1 + actual.assignment.length / 500);
+}
+
 const REQUESTS: readonly AttentionSignal[] = [
   { signal: 'attention', rows: 8, reduce: 'sum' },
   { signal: 'attention', rows: 32, reduce: 'mean', drop: 32, pool: { kind: 'mean', width: 5 }, group: 'mean' },
@@ -58,8 +66,9 @@ function checkAll(
 ): void {
   for (let layer = 0; layer < world.config.layers; layer++) {
     const signal = world.sensor.answer({ sequence, layer, queries, hidden: null }, REQUESTS);
+    const scene = world.scene(sequence, layer, queries, shiftOf);
     for (const request of REQUESTS) {
-      const expected = world.attention(sequence, layer, queries, request, shiftOf);
+      const expected = plainSignal(scene, request);
       const actual = signal(request);
       expect(actual.length).toBe(expected.length);
       for (const [head, values] of expected.entries()) close(actual[head]!, values, tolerance);
@@ -134,8 +143,12 @@ describe('attention signals', () => {
           // Stored positions 100.. were moved; kept ranges renumber the entries of one view.
           const stored = (head: number, i: number) => (layer === 1 && head === 0 && i >= 30 ? i + 60 : i);
           const group = 3;
-          const expected = world.attention(sequence, layer, queries, request, i => (stored(1, i) >= 100 ? -20 : 0));
-          const ragged = world.attention(sequence, layer, queries, request, i => (stored(0, i) >= 100 ? -20 : 0));
+          const of = (head: number) =>
+            plainSignal(
+              world.scene(sequence, layer, queries, i => (stored(head, i) >= 100 ? -20 : 0)),
+              request,
+            );
+          const [ragged, expected] = [of(0), of(1)];
           const actual = signal(request);
           for (const [h, values] of actual.entries()) {
             const head = request.group ? h : Math.floor(h / group);
@@ -286,6 +299,59 @@ describe('signals of rows', () => {
   });
 });
 
+describe('signals of pairs and clusters', () => {
+  it('distances of pairs of entries, those of other blocks too', async () => {
+    await withWorld({ headDim: 8 }, () => {
+      const sequence = world.sequence({ formatV: 'f16' }, 4200);
+      const pick = () => Math.floor(world.random() * 4200);
+      const pairs = [0, 1].map(head => Uint32Array.from({ length: head * 300 }, pick));
+      for (const of of ['k', 'v'] as const) {
+        const request = { signal: 'distance', of, pairs } as const;
+        const signal = world.sensor.answer({ sequence, layer: 1, queries: null, hidden: null }, [request]);
+        for (const [head, list] of pairs.entries()) {
+          const rows = sequence.read(1, head)[of];
+          const expected = Array.from({ length: list.length / 2 }, (_, i) => {
+            const [a, b] = [list[2 * i]! * 8, list[2 * i + 1]! * 8];
+            return Array.from({ length: 8 }, (_, c) => (rows[a + c]! - rows[b + c]!) ** 2).reduce((x, y) => x + y, 0);
+          });
+          close(signal(request)[head]!, expected, 1e-6);
+        }
+      }
+    });
+  });
+
+  it.each([0, 1, 63, 64, 65, 700])('clusters of the keys of %i entries', async tokens => {
+    await withWorld({ headDim: 8, threads: 2 }, () => {
+      const sequence = world.sequence({}, tokens);
+      for (const [size, rounds] of [
+        [1, 1],
+        [7, 3],
+        [16, 5],
+        [1000, 2],
+      ] as const) {
+        const request = { signal: 'clusters', size, rounds, skipFirst: 4, skipLast: 9 } as const;
+        const at = { sequence, layer: 0, queries: null, hidden: null };
+        const actual = world.sensor.answer(at, [request])(request);
+        const expected = plainSignal(world.scene(sequence, 0, null), request);
+        for (const head of [0, 1]) {
+          expect(actual[head]!.count).toBe(expected[head]!.count);
+          sameClusters(actual[head]!, expected[head]!);
+        }
+      }
+    });
+  });
+
+  it('clusters blocks of 8,192 entries apart, more centroids than the kernel takes at once', async () => {
+    await withWorld({ headDim: 8, layers: 1, kvHeads: 1 }, () => {
+      const sequence = world.sequence({}, 8300);
+      const request = { signal: 'clusters', size: 80, rounds: 2, skipFirst: 0, skipLast: 0 } as const;
+      const signal = world.sensor.answer({ sequence, layer: 0, queries: null, hidden: null }, [request]);
+      sameClusters(signal(request)[0]!, plainSignal(world.scene(sequence, 0, null), request)[0]!);
+      expect(signal(request)[0]!.count).toBe(103 + 2);
+    });
+  });
+});
+
 describe('one decoding row', () => {
   it.each([
     [1, {}, {}],
@@ -305,10 +371,11 @@ describe('one decoding row', () => {
       const queries = world.queries(Int32Array.of(0, tokens - 1));
       for (const layer of [0, 1]) {
         const step = world.sensor.step(sequence, layer, { address: queries.address, row: 1 }, tokens - 1);
+        const scene = world.scene(sequence, layer, queries);
         for (let h = 0; h < heads; h++) {
           const entries = sequence.entries(layer, Math.floor(h / 3));
           expect(step.entries[Math.floor(h / 3)]).toBe(entries);
-          const expected = world.probabilities(sequence, layer, queries, h)[1]!;
+          const expected = plainProbabilities(scene, h, 1);
           close(step.values.subarray(step.offsets[h], step.offsets[h]! + entries), expected, EXACT);
         }
       }
@@ -354,7 +421,10 @@ describe('bad requests', () => {
       refused({ signal: 'attention', rows: 4, reduce: 'sum', drop: -1 }, 'signal.drop');
       refused({ signal: 'attention', rows: 4, reduce: 'sum', group: 'min' }, 'signal.group');
       refused({ signal: 'attention', rows: 4, reduce: 'sum', pool: { kind: 'mean', width: 0 } }, 'signal.pool.width');
+      refused({ signal: 'attention', rows: 4, reduce: 'sum', pool: { kind: 'mean', width: 4 } }, 'signal.pool.width');
       refused({ signal: 'hidden-norm' }, 'signal');
+      refused({ signal: 'distance', of: 'k', pairs: [Uint32Array.of(0, 1)] }, 'signal.pairs');
+      refused({ signal: 'distance', of: 'k', pairs: [Uint32Array.of(0, 20), new Uint32Array(0)] }, 'signal.pairs');
       refused({ signal: 'layer-cosine', of: 'k', layer: 2 }, 'signal.layer');
       refused({ signal: 'layer-cosine', of: 'k', layer: 1 }, 'signal.layer');
       refused({ signal: 'neighbour-cosine', of: 'q' }, 'signal.of');

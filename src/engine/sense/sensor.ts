@@ -137,15 +137,17 @@ export class Sensor {
     const { kvHeads, headDim } = this.#config;
     const { memory } = this.#kernels;
     return Array.from({ length: kvHeads }, (_, head) => {
-      const to = Math.max(request.skipFirst, sequence.entries(layer, head) - request.skipLast);
-      const count = to - request.skipFirst;
+      const entries = sequence.entries(layer, head);
+      const from = Math.min(request.skipFirst, entries);
+      const to = Math.max(from, entries - request.skipLast);
+      const count = to - from;
       const space = new Space(memory);
       try {
         const address = space.alloc(count * headDim * 4);
-        readRows(this.#kernels, sequence, layer, head, 'k', request.skipFirst, to, address);
+        readRows(this.#kernels, sequence, layer, head, 'k', from, to, address);
         this.counts.decoded += count;
         this.counts.clusters++;
-        return cluster(memory.f32.subarray(address / 4, address / 4 + count * headDim), headDim, request);
+        return cluster(this.#kernels, address, count, headDim, request);
       } finally {
         space.free();
       }

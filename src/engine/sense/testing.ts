@@ -1,12 +1,11 @@
 import { APPEND_BYTES, KIND_APPEND } from '../../../kernels/abi.ts';
 import type { Entry } from '../../../kernels/reference/attend.ts';
-import { probabilitiesOf, reduceRows } from '../../../kernels/reference/sense.ts';
 import { turnRow } from '../../../kernels/reference/turn.ts';
 import { type CpuKernels, createKernels } from '../../backend/cpu/kernels.ts';
 import { KvCache } from '../../cache/cache.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
 import type { PageOptions } from '../../cache/types.ts';
-import type { AttentionSignal } from '../../methods/types.ts';
+import type { PlainScene } from '../../methods/testing-signals.ts';
 import type { ModelConfig } from '../../model/types.ts';
 import { RotaryTable } from '../rotary.ts';
 import { Sensor } from './sensor.ts';
@@ -136,55 +135,41 @@ export class World {
     });
   }
 
-  /** [rows][entries] of one query head, float64. */
-  probabilities(
+  /** A layer as the plain signals see it: turned keys and queries in float64. */
+  scene(
     sequence: CacheSequence,
     layer: number,
-    queries: QueryRows,
-    queryHead: number,
+    queries: QueryRows | null,
     shiftOf?: (entry: number) => number,
-  ): Float64Array[] {
-    const { heads, kvHeads, headDim, attentionScale, layerWindow } = this.config;
-    const entries = this.entries(sequence, layer, Math.floor((queryHead * kvHeads) / heads), shiftOf);
-    return Array.from(queries.positions, (position, row) => {
-      const at = queries.address / 4 + (row * heads + queryHead) * headDim;
-      const q = this.kernels.memory.f32.slice(at, at + headDim);
-      const turned = turnRow(q, position, this.config.ropes[0]!.inverseFrequencies);
-      return probabilitiesOf(turned, position, entries, attentionScale, layerWindow[layer]!);
-    });
-  }
-
-  /** AttentionSignal in float64, step by step as its documentation says. */
-  attention(
-    sequence: CacheSequence,
-    layer: number,
-    queries: QueryRows,
-    request: AttentionSignal,
-    shiftOf?: (entry: number) => number,
-  ): Float64Array[] {
-    const { heads, kvHeads } = this.config;
-    const group = heads / kvHeads;
-    const rows = request.rows === 'all' ? queries.rows : Math.min(request.rows, queries.rows);
-    const perHead = Array.from({ length: heads }, (_, h) => {
-      const all = this.probabilities(sequence, layer, queries, h, shiftOf);
-      const entries = sequence.entries(layer, Math.floor(h / group));
-      const reduced = reduceRows(all.slice(queries.rows - rows), request.reduce, entries);
-      return reduced.slice(0, Math.max(0, entries - (request.drop ?? 0)));
-    });
-    const pool = (array: Float64Array) =>
-      request.pool ? plainPool(array, request.pool.kind, request.pool.width) : array;
-    const after = request.pool?.after === 'group';
-    const pooled = after ? perHead : perHead.map(pool);
-    if (!request.group) return after ? pooled.map(pool) : pooled;
-    const reduced = Array.from({ length: kvHeads }, (_, head) => {
-      const members = pooled.slice(head * group, (head + 1) * group);
-      return members[0]!.map((_, i) => {
-        const values = members.map(member => member[i]!);
-        if (request.group === 'max') return Math.max(...values);
-        return values.reduce((a, b) => a + b, 0) / (request.group === 'mean' ? group : 1);
-      });
-    });
-    return after ? reduced.map(pool) : reduced;
+  ): PlainScene {
+    const { headDim, heads, kvHeads, layers, layerWindow, ropes } = this.config;
+    const flat = (rows: readonly ArrayLike<number>[]) => Float64Array.from(rows.flatMap(row => Array.from(row)));
+    const view = (of: number, head: number) => {
+      const entries = this.entries(sequence, of, head, shiftOf);
+      return {
+        k: flat(entries.map(entry => entry.key)),
+        v: flat(entries.map(entry => entry.value)),
+        positions: sequence.positions(of, head),
+        columns: new Map([['bias', Float32Array.from(entries, entry => entry.bias)]]),
+      };
+    };
+    const positions = queries?.positions ?? new Int32Array(0);
+    const q = Array.from(positions, (position, row) =>
+      Array.from({ length: heads }, (_, h) => {
+        const at = queries!.address / 4 + (row * heads + h) * headDim;
+        return turnRow(this.kernels.memory.f32.slice(at, at + headDim), position, ropes[0]!.inverseFrequencies);
+      }),
+    );
+    return {
+      headDim,
+      group: heads / kvHeads,
+      window: layerWindow[layer]!,
+      views: Array.from({ length: layers }, (_, of) => Array.from({ length: kvHeads }, (_, head) => view(of, head))),
+      layer,
+      q: flat(q.flat()),
+      rowPositions: positions,
+      hidden: new Float64Array(0),
+    };
   }
 
   async dispose(): Promise<void> {
@@ -194,14 +179,6 @@ export class World {
     for (const [address, bytes] of this.#blocks) this.kernels.memory.free(address, bytes);
     await this.kernels.dispose();
   }
-}
-
-function plainPool(array: Float64Array, kind: 'mean' | 'max', width: number): Float64Array {
-  return array.map((_, i) => {
-    const around = Array.from({ length: width }, (_, j) => array[i - Math.floor(width / 2) + j]);
-    if (kind === 'max') return Math.max(...around.filter(x => x !== undefined));
-    return around.reduce<number>((sum, x) => sum + (x ?? 0), 0) / width;
-  });
 }
 
 /** mulberry32 */
