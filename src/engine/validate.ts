@@ -1,5 +1,6 @@
 import { FORMAT_NAMES } from '../cache/types.ts';
 import { KvasirError } from '../errors.ts';
+import { parseRecipe } from '../methods/recipe.ts';
 import type { GenerateRequest, LoadOptions, ScoreRequest } from './types.ts';
 
 /** Ranges of the numeric options: the one table that requests, the command line and the HTTP schema check against. */
@@ -57,7 +58,7 @@ export function invalid(field: string, value: unknown, allowed: string | readonl
   return new KvasirError('invalid_request', `${field} must be ${list}`, { field, value, allowed });
 }
 
-/** Raises `invalid_request` naming the first field that is wrong. */
+/** Raises `invalid_request` (`invalid_recipe` on kv) naming the first field that is wrong. */
 export function checkGenerate(request: GenerateRequest, vocab: number): void {
   for (const [field, range] of Object.entries(NUMBER_RANGES)) {
     const value = request[field as keyof typeof NUMBER_RANGES];
@@ -92,6 +93,7 @@ export function checkLoad(options: LoadOptions): void {
     const value = options[field as keyof typeof LOAD_RANGES];
     if (value !== undefined && !inRange(value, range)) throw invalid(field, value, describeRange(range));
   }
+  parseRecipe(options.kv);
 }
 
 export function checkScore(request: ScoreRequest, vocab: number): void {
@@ -127,9 +129,10 @@ function checkStops(stops: unknown): void {
       throw invalid(`stop.${i}`, stop, `a string of 1 to ${MAX_STOP_LENGTH} characters`);
 }
 
-function checkCacheOptions(request: { cache?: unknown; prefill?: unknown }): void {
+function checkCacheOptions(request: { cache?: unknown; prefill?: unknown; kv?: unknown }): void {
   if (request.cache !== undefined && !(FORMAT_NAMES as readonly unknown[]).includes(request.cache))
     throw invalid('cache', request.cache, FORMAT_NAMES);
   if (request.prefill !== undefined && request.prefill !== 'token' && request.prefill !== 'layer')
     throw invalid('prefill', request.prefill, ['token', 'layer']);
+  parseRecipe(request.kv);
 }

@@ -1,17 +1,17 @@
 import { KvasirError } from '../errors.ts';
 import { findMethod } from './index.ts';
-import type { Recipe } from './recipe.ts';
-import { type Conflict, RULES, rank } from './rules.ts';
-import type { Method, ModelShape, Policy } from './types.ts';
+import type { Recipe, RecipeStep } from './recipe.ts';
+import { type Conflict, type Member, RULES, rank } from './rules.ts';
+import type { ModelShape, Policy } from './types.ts';
 
-/** A method at work on one sequence. */
-export interface NamedPolicy {
-  readonly method: string;
-  readonly policy: Policy;
+/** A checked step, as the rules see it. */
+export function memberOf({ method: name, ...options }: RecipeStep): Member {
+  const method = findMethod(name)!;
+  return { name, traits: method.traitsOf?.(options) ?? method.traits };
 }
 
 /** The first rule that two methods break, `first` standing before `second`; null where they go together. */
-export function conflictOf(first: Method, second: Method): Conflict | null {
+export function conflictOf(first: Member, second: Member): Conflict | null {
   // Where the order alone is wrong the fix is to turn them round, which must not lead to the next refusal.
   const turned = rank(first) > rank(second) ? conflictOf(second, first) : null;
   if (turned) return turned;
@@ -23,14 +23,14 @@ export function conflictOf(first: Method, second: Method): Conflict | null {
 }
 
 /** Do two methods go together in a recipe, in the order of their stages? */
-export function composable(a: Method, b: Method): boolean {
+export function composable(a: Member, b: Member): boolean {
   return conflictOf(...(rank(a) <= rank(b) ? ([a, b] as const) : ([b, a] as const))) === null;
 }
 
 /** Raises `invalid_recipe` naming the first two methods that do not go together, the reason and what to do. */
-export function checkComposition(methods: readonly Method[], given: { field: string; value: unknown }): void {
-  for (const [i, second] of methods.entries()) {
-    for (const first of methods.slice(0, i)) {
+export function checkComposition(members: readonly Member[], given: { field: string; value: unknown }): void {
+  for (const [i, second] of members.entries()) {
+    for (const first of members.slice(0, i)) {
       const conflict = conflictOf(first, second);
       if (!conflict) continue;
       const { reason, fix } = conflict;
@@ -42,7 +42,7 @@ export function checkComposition(methods: readonly Method[], given: { field: str
 
 /** May a prefix of the cache be reused under any continuation? (docs/architecture.md, "chunk, snapshot") */
 export function prefixStable(recipe: Recipe): boolean {
-  return recipe.every(step => findMethod(step.method)!.traits.prefixStable);
+  return recipe.every(step => memberOf(step).traits.prefixStable);
 }
 
 /**
@@ -53,11 +53,11 @@ export function prefixStable(recipe: Recipe): boolean {
 export function createPolicies(
   recipe: Recipe,
   model: ModelShape,
-  profiles: Readonly<Record<string, unknown>> = {},
-): readonly NamedPolicy[] {
+  profiles: ReadonlyMap<string, unknown> = new Map(),
+): readonly Policy[] {
   return recipe.map(({ method: name, ...options }) => {
     const method = findMethod(name)!;
-    const profile = method.profile === undefined ? undefined : profiles[method.profile];
-    return { method: name, policy: method.create(options, model, profile) };
+    const profile = method.profile === undefined ? undefined : profiles.get(method.profile);
+    return method.create(options, model, profile);
   });
 }

@@ -6,11 +6,14 @@ export interface Conflict {
   readonly fix: string;
 }
 
+/** A method in a recipe, as the rules see it. */
+export type Member = Pick<Method, 'name' | 'traits'>;
+
 /** One composition rule: looks at two methods, `first` standing before `second` in a recipe. */
 export interface Rule {
   /** For the reference. */
   readonly text: string;
-  conflict(first: Method, second: Method): Conflict | null;
+  conflict(first: Member, second: Member): Conflict | null;
 }
 
 export const STAGES = ['keep', 'merge', 'join', 'encode', 'retrieve'] as const satisfies readonly Traits['stage'][];
@@ -24,9 +27,9 @@ export const STAGE_DOES: Readonly<Record<Traits['stage'], string>> = {
   retrieve: 'moves tokens out and fetches them when they are needed',
 };
 
-export const rank = (method: Method): number => STAGES.indexOf(method.traits.stage);
-const packs = ({ traits }: Method): boolean => traits.stage === 'join' || traits.stage === 'encode';
-const leaveOut = (first: Method, second: Method): string => `leave out ${first.name} or ${second.name}`;
+export const rank = (method: Member): number => STAGES.indexOf(method.traits.stage);
+const packs = ({ traits }: Member): boolean => traits.stage === 'join' || traits.stage === 'encode';
+const leaveOut = (first: Member, second: Member): string => `leave out ${first.name} or ${second.name}`;
 
 export const RULES: readonly Rule[] = [
   {
