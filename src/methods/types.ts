@@ -66,8 +66,12 @@ export interface Traits {
   readonly drops?: 'oldest' | 'single';
   /** Needs keys before RoPE in the pages. */
   readonly keysUnrotated?: boolean;
+  /** Needs keys after RoPE in the pages: it compares or combines rows as attention sees them. */
+  readonly keysRotated?: boolean;
   /** Gives entries new positions. */
   readonly renumbers?: boolean;
+  /** Relies on the positions that tokens had in the text. */
+  readonly truePositions?: boolean;
   /** Needs all layers (`layers`) or all layers and heads (`all`) of a group to hold the same entries. */
   readonly needsSame?: 'layers' | 'all';
   /** Reads or writes rows one by one, so that rows must not be encoded before. */
@@ -298,7 +302,7 @@ export interface MergeAction {
   readonly weightsV: Float32Array;
   /** `sum` (default): K = sum of w k. `direction`: K = (sum of w k / |k|, normalised) * (sum of w |k| / sum of w). */
   readonly key?: 'sum' | 'direction';
-  /** Added to the scores of the target (column `bias`); default 0. */
+  /** What the target's column `bias`, a log-weight added to its scores, becomes; default: it stays. */
   readonly bias?: Float32Array;
 }
 
