@@ -74,6 +74,14 @@ function columnBytes(pageBytes: number, { columns, sharedBytes, cellBytes }: Cel
   return Math.floor((pageBytes - sharedBytes) / cellBytes) * columns.size * PAGE_TOKENS * 4;
 }
 
+/** notePeak where something was taken since this was called last: for verbs of every step. */
+export function notePeakOnce(c: Content): void {
+  const { charges } = c.account;
+  if (c.peakCharges === charges) return;
+  c.peakCharges = charges;
+  notePeak(c);
+}
+
 /** To be called before bytes are given up, so that the peak of a sequence is known without counting at every append. */
 export function notePeak(c: Content, extra = 0): void {
   c.peak = Math.max(c.peak, measure(c).held + extra);

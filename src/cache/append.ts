@@ -20,7 +20,7 @@ import { copyColumns, redirect, writePageCopies } from './page-copy.ts';
 import { PageTable } from './pages.ts';
 import { MAX_POSITION, PositionTable } from './positions.ts';
 import type { Group } from './spans.ts';
-import { findTail, type Tail } from './tail.ts';
+import { findTail, limitReady, type Tail } from './tail.ts';
 
 /** What a group gets for its new rows: decided and allocated before anything changes. */
 interface Step {
@@ -45,16 +45,8 @@ export function prepareAppend(
   fromSlot: number,
   toSlot: number,
 ): void {
-  const { slots } = c.storage.shape;
-  if (
-    positions === undefined &&
-    rows <= c.ready &&
-    rows > 0 &&
-    fromSlot === 0 &&
-    toSlot === slots &&
-    c.pendingSlots === 0
-  ) {
-    c.ready -= rows;
+  if (positions === undefined && isReady(c, rows, fromSlot, toSlot)) {
+    for (let slot = fromSlot; slot < toSlot; slot++) c.ready[slot]! -= rows;
   } else {
     checkAppend(c, rows, positions, fromSlot, toSlot);
     if (rows === 0) return;
@@ -67,6 +59,15 @@ export function prepareAppend(
     c.nextBefore[slot] = c.next[slot]!;
   }
   c.pendingSlots += toSlot - fromSlot;
+}
+
+/** Have all last pages of the slots room for the rows that come next? */
+function isReady(c: Content, rows: number, fromSlot: number, toSlot: number): boolean {
+  const { isBorder } = c.spans;
+  if (!(Number.isInteger(rows) && rows > 0 && fromSlot < toSlot && isBorder[fromSlot] && isBorder[toSlot]))
+    return false;
+  for (let slot = fromSlot; slot < toSlot; slot++) if (c.pending[slot] !== 0 || c.ready[slot]! < rows) return false;
+  return true;
 }
 
 function prepareSlowly(
@@ -116,10 +117,8 @@ function prepareSlowly(
     throw error;
   }
   for (const growth of growths) c.applyGrowth(growth);
-  const whole = fromSlot === 0 && toSlot === c.storage.shape.slots;
-  let ready = whole ? PAGE_TOKENS : 0;
-  for (const step of steps) ready = Math.min(ready, apply(c, step));
-  c.ready = ready;
+  c.ready.fill(PAGE_TOKENS, fromSlot, toSlot);
+  for (const step of steps) limitReady(c, step.group, apply(c, step));
 }
 
 /** Decides how many rows go where. Changes nothing. */

@@ -4,7 +4,9 @@ import { CacheBudget } from './budget.ts';
 import { Content, type Storage } from './content.ts';
 import { checkShape, LayoutTable } from './layout.ts';
 import { Account, Ledger } from './ledger.ts';
-import { PageTable } from './pages.ts';
+import { FETCHED_BYTES, PageTable } from './pages.ts';
+import { MemoryPlace, type ParkPlace } from './park-place.ts';
+import type { ParkedTotals } from './parked.ts';
 import { PositionTable } from './positions.ts';
 import { CacheSequence } from './sequence.ts';
 import { SharedTable } from './shared-blocks.ts';
@@ -17,6 +19,8 @@ export interface KvCacheOptions {
   readonly shape: CacheShape;
   /** Bytes, or a budget that several caches share. */
   readonly limit: number | CacheBudget;
+  /** Where rows are parked that are to lie in a file (park.node.ts); without it they can be parked in memory only. */
+  readonly parkFile?: ParkPlace;
 }
 
 const PAIRS_BYTES = 128;
@@ -33,7 +37,7 @@ export class KvCache {
   readonly #spans = new Map<string, Spans>();
   #disposed = false;
 
-  constructor({ memory, kernels, shape, limit }: KvCacheOptions) {
+  constructor({ memory, kernels, shape, limit, parkFile }: KvCacheOptions) {
     checkShape(shape);
     this.memory = memory;
     this.kernels = kernels;
@@ -48,7 +52,10 @@ export class KvCache {
     const blocks = new PositionTable(memory, ledger);
     const shared = new SharedTable(memory, ledger);
     const pages = new PageTable(memory, ledger, blocks, layouts, shared);
-    this.#storage = { memory, kernels, shape, ledger, layouts, pages, blocks, shared, identityPairs, epoch: 0 };
+    const parked: ParkedTotals = { bytes: 0, fetched: 0, serial: 0 };
+    const places = { memory: new MemoryPlace(), file: parkFile };
+    const tables = { ledger, layouts, pages, blocks, shared, identityPairs, parked, places };
+    this.#storage = { memory, kernels, shape, ...tables, epoch: 0 };
   }
 
   /** Address of the layout table (ATTEND_LAYOUTS and the like); another one once pages of new formats come or go. */
@@ -82,7 +89,7 @@ export class KvCache {
   }
 
   stats(): CacheStats {
-    const { ledger, pages } = this.#storage;
+    const { ledger, pages, parked } = this.#storage;
     return {
       held: ledger.held,
       reserved: ledger.reserved,
@@ -92,6 +99,8 @@ export class KvCache {
       sequences: this.#sequences.size,
       bySlot: ledger.bySlot.slice(),
       byOwner: ledger.byOwner(),
+      parked: parked.bytes + pages.fetched.size * FETCHED_BYTES,
+      fetched: parked.fetched,
     };
   }
 

@@ -61,6 +61,7 @@ function checkColumn(c: Content, view: number, name: string): void {
 /** Copies the pages of a view that others refer to, for all views of this sequence that show them; all of them or none. */
 function makePrivate(c: Content, view: number): void {
   const { pages } = c.storage;
+  if (isAllOwn(c, view)) return;
   const shared = sharedPages(c, view);
   if (shared.size === 0) return;
   const copies = new Map<number, number>();
@@ -77,7 +78,14 @@ function makePrivate(c: Content, view: number): void {
     }
   }
   c.version++;
-  c.ready = 0;
+  c.ready.fill(0);
+}
+
+/** The quick answer for views that share no page with anyone. */
+function isAllOwn(c: Content, view: number): boolean {
+  const { refs } = c.storage.pages;
+  for (let i = 0; i < c.refs[view]!; i++) if (refs[c.pageAt(view, i)] !== 1) return false;
+  return true;
 }
 
 /** Pages of the view that other sequences refer to. */

@@ -5,6 +5,8 @@ import { blockBytes } from './arrays.ts';
 import type { LayoutTable } from './layout.ts';
 import { Account, type Ledger } from './ledger.ts';
 import type { PageTable } from './pages.ts';
+import type { ParkPlace } from './park-place.ts';
+import type { ParkedTotals, ParkedView } from './parked.ts';
 import type { PositionTable } from './positions.ts';
 import { Ref, type RefList } from './ref-list.ts';
 import type { SharedEntry, SharedTable } from './shared-blocks.ts';
@@ -23,6 +25,8 @@ export interface Storage {
   readonly shared: SharedTable;
   /** Address of the u8 pairs (0, 0) .. (63, 63): a COPY of rows onto the same rows. */
   readonly identityPairs: number;
+  readonly parked: ParkedTotals;
+  readonly places: { readonly memory: ParkPlace; readonly file: ParkPlace | undefined };
   /** Counts the walks that mark pages (account.ts). */
   epoch: number;
 }
@@ -44,6 +48,8 @@ export class Content {
   readonly at: Uint32Array;
   /** Records prepared beyond `refs`. */
   readonly prepared: Uint32Array;
+  /** Drops until the view is packed; 0: it need not be (drop-pack.ts). */
+  readonly packWait: Uint8Array;
 
   /** By slot: position of the next row; rows prepared and not committed; rows ever committed; the promise, as a value of `appended`. */
   readonly next: Int32Array;
@@ -53,11 +59,11 @@ export class Content {
   /** By slot: rows of the last prepare, and `next` before it; 0 rows where it cannot be undone any more. */
   readonly lastRows: Uint32Array;
   readonly nextBefore: Int32Array;
+  /** By slot: rows, at the positions that come next, for which every view's last page has room: they need no work to prepare. */
+  readonly ready: Uint8Array;
   /** By slot: 1 where the last commit filled a last page of one of its views. */
   readonly filled: Uint8Array;
   pendingSlots = 0;
-  /** Rows, at the positions that come next, for which every view's last page has room: they need no work to prepare. */
-  ready = 0;
   /** Counts the changes, so that a plan made for another state is refused. */
   version = 0;
   /** The changes among them that are not appends. */
@@ -66,9 +72,14 @@ export class Content {
   peak = 0;
   /** Parameter blocks by key; those without references are gone. */
   readonly sharedKeys = new Map<string, SharedEntry>();
+  /** Account.charges as of the last notePeakOnce. */
+  peakCharges = -1;
   readonly states = new Map<string, { readonly value: unknown; readonly bytes: number }>();
   /** Bytes of the states (state.ts). */
   stateBytes = 0;
+  /** What has been parked of the views, by view (parked.ts), and bytes that have been brought back of it. */
+  readonly parked = new Map<number, ParkedView>();
+  fetched = 0;
   freed = false;
 
   constructor(storage: Storage, spans: Spans, owner: string) {
@@ -83,6 +94,7 @@ export class Content {
     this.entries = new Uint32Array(views);
     this.at = new Uint32Array(views);
     this.prepared = new Uint32Array(views);
+    this.packWait = new Uint8Array(views);
     this.next = new Int32Array(slots);
     this.pending = new Uint32Array(slots);
     this.appended = new Float64Array(slots);
@@ -90,11 +102,12 @@ export class Content {
     this.lastRows = new Uint32Array(slots);
     this.nextBefore = new Int32Array(slots);
     this.filled = new Uint8Array(slots);
+    this.ready = new Uint8Array(slots);
   }
 
   /** Bytes of an empty sequence: the arrays above. */
   static baseBytes(shape: CacheShape): number {
-    return shape.slots * shape.kvHeads * 24 + shape.slots * 33;
+    return shape.slots * shape.kvHeads * 25 + shape.slots * 34;
   }
 
   viewOf(slot: number, head: number): number {
@@ -132,7 +145,7 @@ export class Content {
   changed(): void {
     this.version++;
     this.edits++;
-    this.ready = 0;
+    this.ready.fill(0);
     this.lastRows.fill(0);
     this.filled.fill(0);
   }
@@ -205,6 +218,8 @@ export class Content {
       this.entries[view] = 0;
       this.releaseList(view);
     }
+    for (const parked of this.parked.values()) parked.release();
+    this.parked.clear();
     this.states.clear();
     this.sharedKeys.clear();
     this.account.setPromise(0);

@@ -34,6 +34,10 @@ export function fork(c: Content, owner: string): Content {
   child.entries.set(c.entries);
   child.next.set(c.next);
   for (const [key, entry] of c.sharedKeys) if (entry.refs > 0) child.sharedKeys.set(key, entry);
+  for (const [view, parked] of c.parked) {
+    parked.retain();
+    child.parked.set(view, parked);
+  }
   c.changed();
   renewPromise(c);
   return child;

@@ -91,6 +91,8 @@ export class Account {
   readonly name: string;
   /** Bytes promised and not yet taken. */
   promised = 0;
+  /** Counts the charges. */
+  charges = 0;
 
   /** Opens with `bytes` already held, so that the owner's number stays valid until `close`. */
   constructor(ledger: Ledger, name: string, bytes: number) {
@@ -109,12 +111,18 @@ export class Account {
   charge(bytes: number, field: string, value: unknown, fromPromise: boolean): void {
     this.require(bytes, field, value, fromPromise);
     const promised = fromPromise ? Math.min(bytes, this.promised) : 0;
+    this.charges++;
     this.promised -= promised;
     this.ledger.take(this.owner, bytes, promised);
   }
 
   refund(bytes: number): void {
     this.ledger.give(this.owner, bytes);
+  }
+
+  /** Sets the promise back to what it was before an action that took from it, as far as what is free now allows. */
+  restorePromise(bytes: number): void {
+    this.setPromise(Math.min(bytes, this.promised + Math.max(0, this.ledger.budget.free)));
   }
 
   /** Sets the promise; the caller has checked that a rise fits. */

@@ -33,8 +33,8 @@ const ref = new Ref();
 
 /**
  * Finds the stretches of a group's references that packing shortens: adjacent pages that nobody else refers to, of the
- * group's layout and of one shift, the same for all views of the group. The rows of a joint page can only move together: where the views
- * of a group differ, their pages keep their holes.
+ * group's layout and of one shift, the same for all views of the group. The rows of a joint page can only move together:
+ * where the views of a group differ, their pages keep their holes.
  *
  * Rows move to the spare page first and then to pages that the earlier waves have emptied, so packing needs one page more
  * than it has, and no wave writes a page that it reads. Where even that page does not fit, the stretch keeps its holes.
@@ -48,10 +48,9 @@ export function planPacks(c: Content, group: Group, masks: readonly Masks[], thr
   let key = '';
   for (let i = 0; i <= c.refs[view]!; i++) {
     let now = '';
-    if (i < c.refs[view]! && isPrivate(c, group, i)) {
+    if (i < c.refs[view]! && isPackable(c, group, c.pageAt(view, i))) {
       ref.load(c.storage.memory, c.ref(view, i));
-      // Rows of encoded pages never move; their holes stay.
-      if (ref.layout === group.layout.id) now = `${ref.shift}`;
+      now = `${ref.shift}`;
     }
     if (now !== key) {
       if (key !== '') planStretch(c, group, masks[0]!, first, i, threshold, packs);
@@ -85,9 +84,14 @@ function sameViews(c: Content, group: Group, masks: readonly Masks[]): boolean {
   return true;
 }
 
-/** Are the i-th records of the group's views all the references that their page has? */
-function isPrivate(c: Content, group: Group, i: number): boolean {
-  return c.storage.pages.refs[c.pageAt(group.views[0]!, i)] === group.views.length;
+/**
+ * May rows of the page be moved? It must be of the group's own layout (rows of encoded pages never move), hold no copies of
+ * parked rows, and have no references but one of each of the group's views.
+ */
+export function isPackable(c: Content, group: Group, page: number): boolean {
+  const { pages } = c.storage;
+  const own = pages.layout[page] === group.layout.id && !pages.fetched.has(page);
+  return own && pages.refs[page] === group.views.length;
 }
 
 function planStretch(

@@ -25,6 +25,8 @@ export interface PageShape {
   /** Slot of each cell, where they are not `slots` in a row with as many cells each. */
   readonly slotOf?: Uint16Array;
 }
+/** Bytes that are kept of a page of fetched rows beside it. */
+export const FETCHED_BYTES = PAGE_TOKENS * 4;
 
 /**
  * The page table, a structure of typed arrays indexed by page number; half a million pages cost 16 MiB and no objects.
@@ -50,6 +52,8 @@ export class PageTable {
   seen = new Uint32Array(256);
   /** PageShape.slotOf of the pages that have one. */
   readonly #slotOf = new Map<number, Uint16Array>();
+  /** Of pages that hold copies of parked rows: number of the parked unit that each row is of, u32[64] (fetch.ts). */
+  readonly fetched = new Map<number, Uint32Array>();
   #length = 0;
   #free = -1;
   #count = 0;
@@ -206,6 +210,7 @@ export class PageTable {
     this.#memory.free(this.address[page]!, bytes);
     this.#ledger.give(this.owner[page]!, bytes + PAGE_ENTRY_BYTES);
     this.#blocks.release(this.positions[page]!);
+    this.fetched.delete(page);
     this.address[page] = this.#free + 1;
     this.#free = page;
     this.#count--;

@@ -61,12 +61,11 @@ export class PositionTable {
   }
 
   /**
-   * The block of these positions: `count` of them from `from` on in `source`, all fitting the first one. One more
+   * The block of these positions: `count` of them from `from` on in `source`, all fitting `base` (the first one). One more
    * reference is held on it. May raise `kv_cache_full` or `memory_limit`.
    */
-  intern(source: ArrayLike<number>, from: number, count: number, account: Account): number {
+  intern(source: ArrayLike<number>, from: number, count: number, account: Account, base = source[from]!): number {
     const rows = this.#rows;
-    const base = source[from]!;
     let contiguous = 0;
     for (let i = 0; i < PAGE_TOKENS; i++) {
       const last = Math.min(MAX_DELTA, MAX_POSITION - base);

@@ -5,14 +5,19 @@ import type { KvCache } from './cache.ts';
 import { readColumn, writeColumn } from './column.ts';
 import { appendItemCount, commitAppend, rollback, undoAppend, writeAppendItems } from './commit.ts';
 import type { Content } from './content.ts';
+import { dropEntries } from './drop.ts';
 import { prepareEncode } from './encode.ts';
 import { exactRanges, fullPageRanges } from './exact-ranges.ts';
+import { fetch } from './fetch.ts';
 import { fork } from './fork.ts';
 import { prepareJoin } from './join.ts';
 import { prepareKeep } from './keep.ts';
+import { prepareMerge } from './merge.ts';
+import { preparePark } from './park.ts';
 import { reserve } from './promise.ts';
 import { read } from './read.ts';
 import { Ref } from './ref-list.ts';
+import { renumber } from './renumber.ts';
 import { shift } from './shift.ts';
 import { setState } from './state.ts';
 import { truncate } from './truncate.ts';
@@ -21,6 +26,9 @@ import type {
   JoinItem,
   KeepItem,
   KeepOptions,
+  MergeItem,
+  ParkedUnits,
+  ParkItem,
   PreparedKeep,
   PreparedPlan,
   Ranges,
@@ -229,6 +237,72 @@ export class CacheSequence {
   }
 
   /**
+   * Replaces groups of entries by one each: the target's row becomes the weighted sum of its members' rows as stored, the
+   * other members are dropped; the target keeps its position and its columns but `bias`, which becomes what the item says
+   * (default 0). Sums are taken in float64 and stored in the page's own format; `direction` weighs unit keys (a zero key has
+   * none) and sets the norm to the weighted mean of norms. Pages shared with others are copied first. Changes nothing until
+   * apply(). Raises `invalid_request` (an entry in two groups, encoded rows, a bias without that column, members at
+   * different shifts where keys are turned), `kv_cache_full`.
+   */
+  prepareMerge(items: readonly MergeItem[]): PreparedPlan {
+    this.#content.checkAtRest('merge');
+    return prepareMerge(this.#content, items);
+  }
+
+  /**
+   * Moves entries out of the arena, in units that come back whole (fetch): rows bit for bit as their pages hold them,
+   * positions and columns as they are now. A view's units are numbered in the order of all its plans; forks share them. What is
+   * left of the views is packed. The rows are written to their place at once, nothing else changes until apply(). Raises
+   * `invalid_request` (encoded rows, entries in two units, keys that a shift turns, joint pages), `unsupported` where the
+   * cache has no place for a file, `memory_limit`, `backend_failed` (the file); then nothing has changed.
+   */
+  preparePark(items: readonly ParkItem[]): PreparedPlan {
+    this.#content.checkAtRest('park');
+    return preparePark(this.#content, items);
+  }
+
+  /** The parked units of a view, fetched or not. A truncate that takes all of a unit moves later ones up. Do not change them. */
+  units(slot: number, head: number): ParkedUnits {
+    const view = this.#content.viewOf(slot, head);
+    const empty = { count: 0, lengths: new Uint32Array(), means: new Float32Array() };
+    return this.#content.parked.get(view)?.index(this.cache.storage) ?? empty;
+  }
+
+  /**
+   * Makes exactly these parked units of a view resident: those that are stay where they are, others are copied into pages of
+   * fetched rows, and what is resident beside them leaves (it stays parked). Fetched entries come before the rest of the
+   * view, in any order. Columns set on them are not parked again. Returns how many rows were copied. Raises
+   * `invalid_request` on units that there are not, `kv_cache_full`, `memory_limit`, `backend_failed` (the file); then the old
+   * ones stay resident.
+   */
+  fetch(slot: number, head: number, units: Uint32Array): number {
+    const c = this.#content;
+    c.checkAtRest('fetch');
+    return fetch(c, c.viewOf(slot, head), units);
+  }
+
+  /**
+   * Removes one entry of a view; later entries move up by one. Costs a look at each of the view's records and allocates
+   * nothing, so it may be called for every view at every step; every few hundred drops the view's rows are packed.
+   * Shared and encoded pages only get a hole in the mask. Raises `invalid_request` where there is no such entry.
+   */
+  drop(slot: number, head: number, entry: number): void {
+    this.dropOldest(slot, head, entry, 1);
+  }
+
+  /** Removes entries [from, from + count) of a view in the same way: a window that moves on behind its sinks. */
+  dropOldest(slot: number, head: number, from: number, count: number): void {
+    const c = this.#content;
+    c.checkAtRest('drop');
+    const view = c.viewOf(slot, head);
+    if (!(Number.isInteger(from) && Number.isInteger(count) && from >= 0 && count >= 0)) {
+      throw badDrop(from, count, c.entries[view]!);
+    }
+    if (from + count > c.entries[view]!) throw badDrop(from, count, c.entries[view]!);
+    if (count > 0) dropEntries(c, view, from, count);
+  }
+
+  /**
    * Moves the entries with position in [from, to) by `delta` positions, by reference: pages are not touched. Where the range
    * reaches the end, the next position moves along. Every entry must then lie in 0 .. next position - 1 (else a later query
    * would not see it): raises `invalid_request` and changes nothing; so does `kv_cache_full`, where references are split.
@@ -236,6 +310,20 @@ export class CacheSequence {
   shift(delta: number, from: number, to: number): void {
     this.#content.checkAtRest('shift');
     shift(this.#content, delta, from, to);
+  }
+
+  /**
+   * Gives the entries of a slot's views the positions 0, 1, 2, ... in order; the slot's next position becomes the greatest
+   * number of entries of its heads, so slots come to differ: queries of this slot stand at nextPosition(slot). Exact, as keys
+   * before RoPE are turned on read by their stored position and queries by their distance to a reference's shift (rows of
+   * its own pages get other stored positions, pages shared with others are shifted, or copied where their rows part).
+   * Cheap where little moves, so it may follow every drop. Raises `invalid_request` where a moved entry's key is stored
+   * after RoPE or its page spans several views, `kv_cache_full`; then nothing has changed.
+   */
+  renumber(slot: number): void {
+    this.#content.checkAtRest('renumber');
+    this.#content.viewOf(slot, 0);
+    renumber(this.#content, slot);
   }
 
   /** Distinct shifts of all references, 0 first: the forward pass prepares one rotary table for each. Do not change it. */
@@ -319,7 +407,10 @@ export class CacheSequence {
     c.checkAlive();
     const { held, unique, items } = measure(c);
     c.peak = Math.max(c.peak, held);
-    return { position: this.position, held, unique, peak: c.peak, tokens: c.entries.slice(), bytes: items };
+    let parked = 0;
+    for (const units of c.parked.values()) parked += units.bytes;
+    const { peak, fetched } = c;
+    return { position: this.position, held, unique, peak, tokens: c.entries.slice(), bytes: items, parked, fetched };
   }
 
   /** The storage itself, for tests and reports. */
@@ -340,6 +431,14 @@ export class CacheSequence {
 }
 
 const ref = new Ref();
+
+function badDrop(from: number, count: number, entries: number): KvasirError {
+  return new KvasirError('invalid_request', `Cannot drop entries ${from} to ${from + count - 1}.`, {
+    field: 'entry',
+    value: count === 1 ? from : `${from}..${from + count}`,
+    allowed: `entries 0 to ${entries - 1}`,
+  });
+}
 
 function distinctShifts(c: Content): Int32Array<ArrayBuffer> {
   const shifts = new Set([0]);

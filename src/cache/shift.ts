@@ -1,6 +1,7 @@
 import { KvasirError } from '../errors.ts';
 import { hasRow, rangeHi, rangeLo } from './bits.ts';
 import type { Content, Growth } from './content.ts';
+import { checkNothingParked } from './parked.ts';
 import { MAX_POSITION } from './positions.ts';
 import { renewPromise } from './promise.ts';
 import { Ref, RefList } from './ref-list.ts';
@@ -14,6 +15,7 @@ export function shift(c: Content, delta: number, from: number, to: number): void
     if (!whole || Math.abs(delta) > MAX_POSITION) throw bad(field, value, 'a whole number');
   }
   if (delta === 0 || to <= from) return;
+  checkNothingParked(c, 'shift', 0, c.next.length);
   checkLanding(c, delta, from, to);
   const lists: { view: number; list: RefList }[] = [];
   const growths: Growth[] = [];

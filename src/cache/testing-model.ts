@@ -3,7 +3,7 @@ import { APPEND_BYTES, ATTEND_BYTES, KIND_APPEND, KIND_ATTEND } from '../../kern
 import type { KvCache } from './cache.ts';
 import type { CacheSequence } from './sequence.ts';
 import { PlainMemory } from './testing.ts';
-import type { FormatName } from './types.ts';
+import type { FormatName, PageOptions } from './types.ts';
 
 /** The plain model that the cache is held against: arrays of entries, nothing shared, nothing encoded. */
 
@@ -23,6 +23,11 @@ export type Model = Entry[][];
 
 export function copyModel(model: Model): Model {
   return model.map(entries => entries.map(entry => ({ ...entry, columns: { ...entry.columns } })));
+}
+
+/** As after a renumbering: entries at 0, 1, 2, ... Keys before RoPE only. */
+export function renumbered(entries: readonly Entry[]): Entry[] {
+  return entries.map((entry, i) => ({ ...entry, stored: i, shift: 0 }));
 }
 
 export function positionOf(entry: Entry): number {
@@ -76,6 +81,10 @@ function writeTable(f32: Float32Array, at: number, positions: ArrayLike<number>,
   }
 }
 
+function pagesOf(sequence: CacheSequence, slot: number): PageOptions {
+  return sequence.options.overrides?.get(slot) ?? sequence.options.pages;
+}
+
 /** Writes and commits prepared rows of one slot with numbers from `random`; returns the new entries by head. */
 export function fillSlot(
   cache: KvCache,
@@ -101,6 +110,7 @@ export function fillSlot(
   const count = sequence.writeAppendItems(slot, items, k, v, stride, table, rows);
   cache.kernels.run(KIND_APPEND, items, count);
   sequence.commitAppend(slot, rows);
+  const unrotated = pagesOf(sequence, slot).keysUnrotated ?? false;
   const { columns } = sequence.content.spans.groups[sequence.content.spans.groupOfView[slot * kvHeads]!]!.layout;
   const entries = Array.from({ length: kvHeads }, (_, head) =>
     positions.map((stored, row): Entry => {
@@ -108,7 +118,8 @@ export function fillSlot(
       const of = (base: number) => f32.subarray(base / 4 + at, base / 4 + at + headDim);
       const zero = Object.fromEntries([...columns.keys()].map(name => [name, 0]));
       const value = Float64Array.from(of(v));
-      return { k: turn(of(k), stored, rotary), v: value, codes: null, stored, shift: 0, columns: zero };
+      const key = unrotated ? Float64Array.from(of(k)) : turn(of(k), stored, rotary);
+      return { k: key, v: value, codes: null, stored, shift: 0, columns: zero };
     }),
   );
   memory.free(k, bytes);
@@ -138,7 +149,7 @@ export function appendRows(
 export function compare(cache: KvCache, sequence: CacheSequence, model: Model): void {
   const { slots, kvHeads, headDim } = cache.shape;
   for (let slot = 0; slot < slots; slot++) {
-    const pages = sequence.options.overrides?.get(slot) ?? sequence.options.pages;
+    const pages = pagesOf(sequence, slot);
     for (let head = 0; head < kvHeads; head++) {
       const entries = model[slot * kvHeads + head]!;
       const where = `slot ${slot} head ${head}`;
@@ -189,14 +200,20 @@ export function attend(
   const shifts = sequence.shifts();
   const scale = 1 / Math.sqrt(headDim);
   const stride = group * headDim;
-  const floats = 2 * rows * stride + rows + shifts.length * (2 + rows * rotary);
+  const entries = model[slot * kvHeads + head]!;
+  const unrotated = pagesOf(sequence, slot).keysUnrotated ?? false;
+  const steps = unrotated ? 1 + Math.floor(Math.max(0, ...entries.map(e => e.stored)) / abi.KEY_TURN_STEP) : 0;
+  const tables = unrotated ? (steps + abi.KEY_TURN_STEP) * rotary : 0;
+  const floats = 2 * rows * stride + rows + shifts.length * (2 + rows * rotary) + tables;
   const bytes = floats * 4 + ATTEND_BYTES + 64;
   const qAt = memory.alloc(bytes);
   const outAt = qAt + rows * stride * 4;
   const positionsAt = outAt + rows * stride * 4;
   const turnsAt = positionsAt + rows * 4;
   const tableAt = turnsAt + shifts.length * 8;
-  const item = Math.ceil((tableAt + shifts.length * rows * rotary * 4) / 64) * 64;
+  const coarse = tableAt + shifts.length * rows * rotary * 4;
+  const fine = coarse + steps * rotary * 4;
+  const item = Math.ceil((coarse + tables * 4) / 64) * 64;
   const { f32, i32, u32 } = memory;
   f32.set(q, qAt / 4);
   i32.set(positions, positionsAt / 4);
@@ -210,6 +227,11 @@ export function attend(
       positions.map(position => position - shift),
       rotary,
     );
+  }
+  if (unrotated) {
+    const range = (count: number, step: number) => Array.from({ length: count }, (_, i) => i * step);
+    writeTable(f32, coarse / 4, range(steps, abi.KEY_TURN_STEP), rotary);
+    writeTable(f32, fine / 4, range(abi.KEY_TURN_STEP, 1), rotary);
   }
   u32.fill(0, item / 4, (item + ATTEND_BYTES) / 4);
   const set = (field: number, value: number) => {
@@ -230,12 +252,13 @@ export function attend(
   set(abi.ATTEND_WINDOW, window);
   f32[(item + abi.ATTEND_SCALE) / 4] = scale;
   set(abi.ATTEND_LAYOUTS, cache.layouts);
+  set(abi.ATTEND_KEY_COARSE, coarse);
+  set(abi.ATTEND_KEY_FINE, fine);
   kernels.run(KIND_ATTEND, item, 1);
   const actual = Float64Array.from(memory.f32.subarray(outAt / 4, outAt / 4 + rows * stride));
   memory.free(qAt, bytes);
 
   const expected = new Float64Array(rows * stride);
-  const entries = model[slot * kvHeads + head]!;
   for (let row = 0; row < rows; row++) {
     for (let g = 0; g < group; g++) {
       const from = row * stride + g * headDim;
@@ -245,7 +268,8 @@ export function attend(
       });
       const scores = seen.map(entry => {
         const query = turn(q.subarray(from, from + headDim), positions[row]! - entry.shift, rotary);
-        const key = entry.codes!.k;
+        const { k } = entry.codes!;
+        const key = unrotated ? turn(k, entry.stored, rotary) : k;
         let dot = 0;
         for (let c = 0; c < headDim; c++) dot += query[c]! * key[c]!;
         return dot * scale + (entry.columns.bias ?? 0);

@@ -1,6 +1,7 @@
 import { notePeak } from './account.ts';
 import { hasRow, rangeHi, rangeLo } from './bits.ts';
 import type { Content } from './content.ts';
+import { setParked } from './parked.ts';
 import { renewPromise } from './promise.ts';
 import { Ref, RefList } from './ref-list.ts';
 
@@ -15,6 +16,10 @@ export function truncate(c: Content, position: number): void {
     if (!measured) notePeak(c);
     measured = true;
     cutView(c, view, position);
+  }
+  for (const [view, parked] of c.parked) {
+    const cut = parked.cut(position);
+    if (cut !== parked) setParked(c, view, cut);
   }
   for (let slot = 0; slot < c.next.length; slot++) c.next[slot] = Math.min(c.next[slot]!, position);
   c.changed();

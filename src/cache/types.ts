@@ -38,6 +38,10 @@ export interface CacheStats {
   readonly bySlot: Float64Array;
   /** Bytes by owner name; a shared page counts for its first owner. */
   readonly byOwner: Readonly<Record<string, number>>;
+  /** Bytes of parked entries, in ordinary memory or a file: not part of `held`, no limit applies. */
+  readonly parked: number;
+  /** Bytes of parked rows that have been brought back so far. */
+  readonly fetched: number;
 }
 
 export interface SequenceStats {
@@ -50,6 +54,10 @@ export interface SequenceStats {
   readonly peak: number;
   /** Entries kept per [slot * kvHeads + head]. */
   readonly tokens: Uint32Array;
+  /** Bytes of its parked entries, those shared with forks whole: not part of `held`. */
+  readonly parked: number;
+  /** Bytes of parked rows that it has brought back so far. */
+  readonly fetched: number;
   /** What `held` is made of; the sum is `held`. */
   readonly bytes: ByteItems;
 }
@@ -183,6 +191,15 @@ export interface JoinedPlane {
   readonly norms?: readonly Float32Array[];
   /** One a view, f32 [rank, headDim], where the format has a basis. */
   readonly bases?: readonly SharedBlock[];
+}
+
+/** The parked units of one view; see CacheSequence.units. */
+export interface ParkedUnits {
+  readonly count: number;
+  /** Entries of each, u32 [count]. */
+  readonly lengths: Uint32Array;
+  /** Mean of the keys of each as they are stored, f32 [count, headDim]. */
+  readonly means: Float32Array;
 }
 
 /** See CacheSequence.preparePark. */
