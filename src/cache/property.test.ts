@@ -7,6 +7,7 @@ import { KvasirError } from '../errors.ts';
 import { KvCache } from './cache.ts';
 import type { CacheSequence } from './sequence.ts';
 import { PlainKernels, PlainMemory } from './testing.ts';
+import { drawExact, encodeSome, joinSome } from './testing-actions.ts';
 import { checkInvariants } from './testing-invariants.ts';
 import { appendRows, attend, compare, copyModel, fillSlot, type Model, numbers, positionOf } from './testing-model.ts';
 import { type CacheShape, FORMAT_NAMES, type KeepItem, type PageOptions } from './types.ts';
@@ -24,6 +25,9 @@ interface World {
   readonly living: Living[];
   readonly baseHeld: number;
   readonly baseMemory: number;
+  /** Entries encoded and joined. */
+  encoded: number;
+  joined: number;
 }
 
 const columns = fc.constantFrom([], ['bias'], ['score', 'bias']);
@@ -79,6 +83,8 @@ const op = fc.oneof(
       toEnd: fc.boolean(),
     }),
   },
+  { weight: 4, arbitrary: fc.record({ op: fc.constant('encode' as const), which, seed }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('join' as const), which, seed }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('column' as const), which, seed }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('state' as const), which, size: fc.nat(500) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('reserve' as const), which, tokens: fc.nat(200) }) },
@@ -229,6 +235,12 @@ function step(world: World, living: Living, op: Op): void {
         throw new Error('An entry lies in the future.');
       break;
     }
+    case 'encode':
+      world.encoded += Math.max(0, encodeSome(sequence, model, op.seed, drawExact));
+      break;
+    case 'join':
+      world.joined += joinSome(cache, sequence, model, op.seed);
+      break;
     case 'column': {
       const view = op.seed % model.length;
       const name = sequence.options.pages.columns?.[0];
@@ -271,10 +283,10 @@ function runWorld(
   ops: readonly Op[],
   limit: number,
   starve: readonly (number | null)[] = [],
-): { refused: number } {
+): { refused: number; encoded: number; joined: number } {
   const baseMemory = memory.held;
   const cache = new KvCache({ memory, kernels, shape, limit });
-  const world: World = { cache, memory, living: [], baseHeld: cache.stats().held, baseMemory };
+  const world: World = { cache, memory, living: [], baseHeld: cache.stats().held, baseMemory, encoded: 0, joined: 0 };
   let refused = 0;
   createSequence(world, first);
   createSequence(world, second);
@@ -307,7 +319,7 @@ function runWorld(
   cache.dispose();
   expect(memory.held).toBe(baseMemory);
   expect(cache.budget.held).toBe(0);
-  return { refused };
+  return { refused, encoded: world.encoded, joined: world.joined };
 }
 
 function checkAttention(cache: KvCache, sequence: CacheSequence, model: Model): void {
@@ -338,13 +350,19 @@ describe('random verbs agree with plain arrays', () => {
   const settings = { numRuns: Number(process.env.KVASIR_RUNS ?? 30), endOnFailure: true };
 
   test('on the reference executor', () => {
+    let encoded = 0;
+    let joined = 0;
     fc.assert(
       fc.property(pages, pages, ops, (first, second, ops) => {
         const memory = new PlainMemory(16 << 20);
-        runWorld(memory, new PlainKernels(memory), shape, first, second, ops, 8 << 20);
+        const done = runWorld(memory, new PlainKernels(memory), shape, first, second, ops, 8 << 20);
+        encoded += done.encoded;
+        joined += done.joined;
       }),
       settings,
     );
+    expect(encoded).toBeGreaterThan(100);
+    expect(joined).toBeGreaterThan(100);
   });
 
   test('with a memory that runs out at any allocation', () => {
@@ -382,7 +400,8 @@ describe('random verbs agree with plain arrays', () => {
     test('the same', () => {
       fc.assert(
         fc.property(pages, pages, ops, (first, second, ops) => {
-          runWorld(kernels.memory, kernels, { ...shape, rotary: 8 }, first, second, ops, 8 << 20);
+          const known = ops.filter(({ op }) => op !== 'encode' && op !== 'join');
+          runWorld(kernels.memory, kernels, { ...shape, rotary: 8 }, first, second, known, 8 << 20);
         }),
         settings,
       );

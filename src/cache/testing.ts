@@ -86,9 +86,56 @@ class Cell {
     return this.#memory.u32[(this.#layout + offset) >>> 2]!;
   }
 
+  /** Values of a row as ENCODE takes it. */
+  width(plane: 'k' | 'v'): number {
+    const latent = this.#format(plane) === abi.FORMAT_LATENT;
+    return latent ? this.#planeField(plane, abi.PLANE_RANK) : this.headDim;
+  }
+
+  #format(plane: 'k' | 'v'): number {
+    return this.#field(plane === 'k' ? abi.LAYOUT_FORMAT_K : abi.LAYOUT_FORMAT_V);
+  }
+
+  #planeField(plane: 'k' | 'v', offset: number): number {
+    return this.#field((plane === 'k' ? abi.LAYOUT_PLANE_K : abi.LAYOUT_PLANE_V) + offset);
+  }
+
+  /** One of the cell's addresses: 0 codes or shared rows, 4 parameter block. */
+  #header(plane: 'k' | 'v', field: number): number {
+    const at = this.#address + this.#field(abi.LAYOUT_HEADER) - 1 + (plane === 'k' ? 0 : 8) + field;
+    return this.#memory.u32[at >>> 2]!;
+  }
+
+  /** Shared rows are f16 [64][rank]: the reference keeps no others. */
+  #sharedRow(plane: 'k' | 'v', row: number): number {
+    if (this.#planeField(plane, abi.PLANE_BITS) !== 16) throw new Error('The reference executor has f16 rows only.');
+    return (this.#header(plane, 0) >>> 1) + row * this.#planeField(plane, abi.PLANE_RANK);
+  }
+
+  #readLatent(plane: 'k' | 'v', row: number): Float64Array {
+    const { u16, f32 } = this.#memory;
+    const rank = this.width(plane);
+    const at = this.#sharedRow(plane, row);
+    const norms = this.#planeField(plane, abi.PLANE_NORM);
+    const norm = norms === 0xffffffff ? 1 : f32[((this.#address + norms) >>> 2) + row]!;
+    const basis = this.#planeField(plane, abi.PLANE_BASIS) === 0 ? 0 : this.#header(plane, 4) >>> 1;
+    return Float64Array.from({ length: this.headDim }, (_, c) => {
+      if (basis === 0) return norm * halfToFloat(u16[at + c]!);
+      let sum = 0;
+      for (let r = 0; r < rank; r++) sum += halfToFloat(u16[at + r]!) * halfToFloat(u16[basis + r * this.headDim + c]!);
+      return norm * sum;
+    });
+  }
+
   writeRow(plane: 'k' | 'v', row: number, values: ArrayLike<number>): void {
     const isK = plane === 'k';
-    const format = this.#field(isK ? abi.LAYOUT_FORMAT_K : abi.LAYOUT_FORMAT_V);
+    const format = this.#format(plane);
+    if (format === abi.FORMAT_LATENT) {
+      const to = this.#sharedRow(plane, row);
+      for (let i = 0; i < values.length; i++) this.#memory.u16[to + i] = floatToHalf(values[i]!);
+      return;
+    }
+    if (format > abi.FORMAT_INT8) throw new Error('The reference executor has no scalar planes.');
     const at = this.#address + this.#field(isK ? abi.LAYOUT_K : abi.LAYOUT_V);
     const { u8, u16, f32 } = this.#memory;
     let scale = 0;
@@ -107,7 +154,8 @@ class Cell {
 
   readRow(plane: 'k' | 'v', row: number): Float64Array {
     const isK = plane === 'k';
-    const format = this.#field(isK ? abi.LAYOUT_FORMAT_K : abi.LAYOUT_FORMAT_V);
+    const format = this.#format(plane);
+    if (format === abi.FORMAT_LATENT) return this.#readLatent(plane, row);
     const at = this.#address + this.#field(isK ? abi.LAYOUT_K : abi.LAYOUT_V);
     const { u8, u16, f32 } = this.#memory;
     const scale = f32[((this.#address + this.#field(isK ? abi.LAYOUT_K_SCALE : abi.LAYOUT_V_SCALE)) >>> 2) + row]!;
@@ -130,6 +178,7 @@ class Cell {
   }
 
   copyRow(from: Cell, fromRow: number, toRow: number): void {
+    if (Math.max(this.#format('k'), this.#format('v')) > abi.FORMAT_INT8) throw new Error('Encoded rows do not move.');
     for (const plane of ['k', 'v'] as const) {
       const isK = plane === 'k';
       const format = this.#field(isK ? abi.LAYOUT_FORMAT_K : abi.LAYOUT_FORMAT_V);
@@ -189,6 +238,7 @@ export class PlainKernels implements Kernels {
       if (kind === abi.KIND_APPEND) this.#append(items + i * abi.APPEND_BYTES);
       else if (kind === abi.KIND_COPY) this.#copy(items + i * abi.COPY_BYTES);
       else if (kind === abi.KIND_READ) this.#read(items + i * abi.READ_BYTES);
+      else if (kind === abi.KIND_ENCODE) this.#encode(items + i * abi.ENCODE_BYTES);
       else if (kind === abi.KIND_ATTEND) this.#attend(items + i * abi.ATTEND_BYTES);
       else if (kind === abi.KIND_MERGE) this.#merge(items + i * abi.MERGE_BYTES);
       else throw new Error(`Unknown kind ${kind}.`);
@@ -230,6 +280,20 @@ export class PlainKernels implements Kernels {
       const row = at(abi.READ_FIRST) + i;
       if (at(abi.READ_K) !== 0) f32.set(cell.readRow('k', row), (at(abi.READ_K) >>> 2) + i * cell.headDim);
       if (at(abi.READ_V) !== 0) f32.set(cell.readRow('v', row), (at(abi.READ_V) >>> 2) + i * cell.headDim);
+    }
+  }
+
+  #encode(item: number): void {
+    const { u32, f32 } = this.memory;
+    const at = (field: number) => u32[(item + field) >>> 2]!;
+    const cell = new Cell(this.memory, at(abi.ENCODE_LAYOUTS), at(abi.ENCODE_LAYOUT), at(abi.ENCODE_CELL));
+    for (const [plane, address] of [['k', at(abi.ENCODE_K)] as const, ['v', at(abi.ENCODE_V)] as const]) {
+      if (address === 0) continue;
+      const width = cell.width(plane);
+      for (let row = 0; row < at(abi.ENCODE_ROWS); row++) {
+        const from = (address >>> 2) + row * width;
+        cell.writeRow(plane, row, f32.subarray(from, from + width));
+      }
     }
   }
 
