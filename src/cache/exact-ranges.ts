@@ -1,5 +1,6 @@
 import { PAGE_TOKENS } from '../../kernels/abi.ts';
 import type { Content } from './content.ts';
+import { isExact } from './format.ts';
 import { Ref } from './ref-list.ts';
 import type { Ranges } from './types.ts';
 
@@ -29,7 +30,11 @@ export function exactRanges(c: Content, view: number): Ranges {
 }
 
 /** See CacheSequence.fullPageRanges. */
-export function fullPageRanges(c: Content, view: number): Ranges {
+export function fullPageRanges(c: Content, view: number, plane?: 'k' | 'v'): Ranges {
   const { layouts } = c.storage;
-  return ranges(c, view, ref => ref.live === PAGE_TOKENS && layouts.get(ref.layout).kind === 'exact');
+  const exact = (id: number) => {
+    const { kind, formatK, formatV } = layouts.get(id);
+    return plane ? isExact(plane === 'k' ? formatK : formatV) : kind === 'exact';
+  };
+  return ranges(c, view, ref => ref.live === PAGE_TOKENS && exact(ref.layout));
 }

@@ -1,6 +1,7 @@
 import type { CacheSequence } from '../cache/sequence.ts';
 import { IncrementalDetokenizer } from '../model/incremental.ts';
 import type { Tokenizer } from '../model/types.ts';
+import type { Run } from './program/run.ts';
 import { logSumExp, Sampler, type SamplerScratch, topLogprobs } from './sampler.ts';
 import { StopMatcher } from './stop.ts';
 import type { FinishReason, GenerateOptions, GeneratePart, TokenLogprob } from './types.ts';
@@ -10,6 +11,8 @@ export class Answer {
   readonly index: number;
   readonly tokens: number[] = [];
   sequence: CacheSequence;
+  /** The recipe at work on it; null: the full cache. */
+  readonly run: Run | null;
   finish: FinishReason | null = null;
   readonly #options: GenerateOptions;
   readonly #maxTokens: number;
@@ -21,6 +24,7 @@ export class Answer {
   constructor(init: {
     index: number;
     sequence: CacheSequence;
+    run: Run | null;
     options: GenerateOptions;
     maxTokens: number;
     seed: number;
@@ -30,6 +34,7 @@ export class Answer {
   }) {
     this.index = init.index;
     this.sequence = init.sequence;
+    this.run = init.run;
     this.#options = init.options;
     this.#maxTokens = init.maxTokens;
     this.#tokenizer = init.tokenizer;

@@ -147,7 +147,9 @@ export class Attention {
     const group = this.#group;
     const stride = heads * headDim;
     const { sequence } = work;
-    const unrotated = sequence.options.pages.keysUnrotated ? this.#ropes[this.#config.layerRope[layer]!]!.keyTables() : null;
+    const unrotated = sequence.options.pages.keysUnrotated
+      ? this.#ropes[this.#config.layerRope[layer]!]!.keyTables()
+      : null;
     const { i32, f32 } = memory;
     for (let head = 0; head < kvHeads; head++) {
       const refs = sequence.refs(layer, head);

@@ -165,6 +165,7 @@ export class Engine implements EngineApi {
       prompt,
       maxTokens: options.maxTokens ?? room,
       session,
+      program: model.program(options.kv),
       seed: options.seed ?? Math.floor(Math.random() * Number.MAX_SAFE_INTEGER),
       onDrain: () => this.#wake(),
     });

@@ -3,6 +3,7 @@ import type { DenseModel, Kernels } from '../backend/types.ts';
 import type { CacheSequence } from '../cache/sequence.ts';
 import type { ModelConfig } from '../model/types.ts';
 import { Attention } from './attention.ts';
+import type { RunContext } from './program/run.ts';
 import { RotaryTable } from './rotary.ts';
 import { Sensor } from './sense/sensor.ts';
 import { type RowStore, Workspace } from './workspace.ts';
@@ -67,6 +68,11 @@ export class Forward {
     this.sensor = new Sensor(kernels, dense.config, this.ropes, options.deterministic);
     this.#attention = new Attention(kernels, this.workspace, this.ropes, options.deterministic);
     this.#ids = new Int32Array(options.tile);
+  }
+
+  /** What a recipe at work borrows. */
+  get recipes(): RunContext {
+    return { sensor: this.sensor, ropes: this.ropes, config: this.#config };
   }
 
   /** Embeds the works' tokens into rows [from, ...) of the store. */

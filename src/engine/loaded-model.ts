@@ -1,13 +1,21 @@
 import type { DenseModel, Kernels } from '../backend/types.ts';
 import { KvCache } from '../cache/cache.ts';
 import { FORMAT_NAMES, type FormatName } from '../cache/types.ts';
+import { createPolicies, prefixStable } from '../methods/composition.ts';
+import { METHODS } from '../methods/index.ts';
+import { formatRecipe, parseRecipe, type Recipe, type RecipeInput } from '../methods/recipe.ts';
+import type { Method, ModelShape } from '../methods/types.ts';
 import { createTokenizer } from '../model/tokenizer.ts';
 import type { ModelConfig, ModelFile, Tokenizer } from '../model/types.ts';
 import { Forward } from './forward.ts';
 import type { Platform } from './platform.ts';
+import { Program } from './program/program.ts';
 import { Scheduler } from './scheduler.ts';
 import type { Session } from './session.ts';
 import type { EngineOptions, GenerateRequest, LoadOptions, LoadProgress, ModelInfo } from './types.ts';
+
+/** Recipes made ready; more are made again. */
+const MAX_PROGRAMS = 256;
 
 /** Rows beyond this make no product faster and cost work space; deterministic runs need at most 256. */
 const DEFAULT_TILE = 256;
@@ -32,6 +40,10 @@ export class LoadedModel {
   usedAt = performance.now();
   readonly #dense: DenseModel;
   readonly #file: ModelFile;
+  readonly #shape: ModelShape;
+  readonly #kv: RecipeInput | undefined;
+  readonly #profiles: Map<string, unknown>;
+  readonly #programs = new Map<string, Program>();
 
   static async open(options: LoadOptions, around: Surroundings): Promise<LoadedModel> {
     const started = performance.now();
@@ -47,20 +59,35 @@ export class LoadedModel {
         ...(around.engine.cacheDir && { cacheDir: around.engine.cacheDir }),
         ...(onProgress && { onProgress: (fraction: number, what: string) => onProgress({ fraction, what }) }),
       });
-      return new LoadedModel(options, around, file, dense, started);
+      const profiles = new Map<string, unknown>();
+      for (const kind of new Set(METHODS.flatMap(({ profile }: Method) => profile ?? []))) {
+        const profile = await around.platform.profile?.(options.path, file.fingerprint, kind);
+        if (profile !== undefined) profiles.set(kind, profile);
+      }
+      return new LoadedModel(options, around, file, dense, profiles, started);
     } catch (error) {
       await file.close();
       throw error;
     }
   }
 
-  private constructor(options: LoadOptions, around: Surroundings, file: ModelFile, dense: DenseModel, started: number) {
+  private constructor(
+    options: LoadOptions,
+    around: Surroundings,
+    file: ModelFile,
+    dense: DenseModel,
+    profiles: Map<string, unknown>,
+    started: number,
+  ) {
     const { config } = file;
     const tile = options.deterministic
       ? Math.min(options.tile ?? DEFAULT_TILE, DEFAULT_TILE)
       : (options.tile ?? DEFAULT_TILE);
     const format = options.cache ?? 'f32';
     this.#file = file;
+    this.#profiles = profiles;
+    this.#kv = options.kv;
+    this.#shape = shapeOf(file);
     this.#dense = dense;
     this.tokenizer = createTokenizer(file.tokenizer);
     this.cache = new KvCache({
@@ -117,6 +144,33 @@ export class LoadedModel {
     return this.scheduler.running + this.scheduler.waiting === 0;
   }
 
+  /** The program of a recipe (default: the model's own), null for the full cache. Raises `invalid_recipe` or `invalid_request`. */
+  program(kv: RecipeInput | Recipe | undefined): Program | null {
+    const recipe = parseRecipe(kv ?? this.#kv);
+    if (recipe.length === 0) return null;
+    const text = formatRecipe(recipe);
+    let program = this.#programs.get(text);
+    if (!program) {
+      const policies = createPolicies(recipe, this.#shape, this.#profiles);
+      const parts = policies.map((policy, i) => ({ name: recipe[i]!.method, policy }));
+      program = new Program(text, parts, this.#shape, prefixStable(recipe));
+      if (this.#programs.size >= MAX_PROGRAMS) this.#programs.clear();
+      this.#programs.set(text, program);
+    }
+    return program;
+  }
+
+  /** What recipes know of this model. */
+  get shape(): ModelShape {
+    return this.#shape;
+  }
+
+  /** Adds a profile that methods of this model need; see Method.profile. */
+  setProfile(kind: string, profile: unknown): void {
+    this.#profiles.set(kind, profile);
+    this.#programs.clear();
+  }
+
   /** Token ids of a request's prompt. */
   promptTokens(request: GenerateRequest): readonly number[] {
     if (request.tokens) return request.tokens;
@@ -133,6 +187,12 @@ export class LoadedModel {
     await this.#dense.dispose();
     await this.#file.close();
   }
+}
+
+function shapeOf({ config, fingerprint }: ModelFile): ModelShape {
+  const { layers, heads, kvHeads, headDim, context, layerWindow } = config;
+  const rotary = config.ropes[0]!.inverseFrequencies.length * 2;
+  return { layers, heads, kvHeads, group: heads / kvHeads, headDim, rotary, context, layerWindow, fingerprint };
 }
 
 function weightBytes(file: ModelFile): number {

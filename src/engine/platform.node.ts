@@ -5,12 +5,14 @@ import { denseProvider } from '../backend/cpu/dense/index.ts';
 import { createKernels } from '../backend/cpu/kernels.ts';
 import { openModel } from '../model/open.node.ts';
 import type { Platform } from './platform.ts';
+import { readProfile } from './profile.node.ts';
 
 export function nodePlatform(): Platform {
   return {
     cores: availableParallelism(),
     memoryBytes: totalmem(),
     openModel,
+    profile: readProfile,
     denseProvider,
     createKernels: ({ threads, limit }) => createKernels({ threads, limit: Math.min(limit, MAX_ARENA_BYTES) }),
     breathe: () => setImmediate(),

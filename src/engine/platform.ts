@@ -9,6 +9,8 @@ export interface Platform {
   readonly memoryBytes: number;
   readonly cacheDir?: string;
   openModel(path: string): Promise<ModelFile>;
+  /** A profile file of a model (Method.profile), parsed; undefined where there is none. */
+  profile?(path: string, fingerprint: string, kind: string): Promise<unknown>;
   denseProvider(choice: NonNullable<LoadOptions['provider']>): Promise<DenseProvider>;
   createKernels(options: { threads: number; limit: number }): Promise<Kernels>;
   /** Lets timers and messages in between two steps. */

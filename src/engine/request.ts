@@ -2,6 +2,8 @@ import type { CacheSequence } from '../cache/sequence.ts';
 import type { Answer } from './answer.ts';
 import type { LayerPrefill } from './layer-prefill.ts';
 import { PartQueue } from './parts.ts';
+import type { Program } from './program/program.ts';
+import type { Run } from './program/run.ts';
 import type { Session } from './session.ts';
 import type { GenerateRequest, Timings, Usage } from './types.ts';
 
@@ -11,6 +13,8 @@ export class Request {
   readonly prompt: readonly number[];
   readonly maxTokens: number;
   readonly session: Session | null;
+  /** null: the full cache. */
+  readonly program: Program | null;
   readonly parts: PartQueue;
   readonly seed: number;
   /** Set by the caller's side; acted upon between steps. */
@@ -21,6 +25,10 @@ export class Request {
   done = 0;
   /** The prompt's cache; the answers own it (or forks of it) once they exist. */
   sequence: CacheSequence | null = null;
+  /** The recipe at work on the prompt's cache. */
+  run: Run | null = null;
+  /** Met a full cache on its way: to be started again once nothing else runs. */
+  alone = false;
   answers: Answer[] = [];
   layerPrefill: LayerPrefill | null = null;
   readonly #arrived = performance.now();
@@ -32,6 +40,7 @@ export class Request {
     prompt: readonly number[];
     maxTokens: number;
     session: Session | null;
+    program: Program | null;
     seed: number;
     onDrain: () => void;
   }) {
@@ -39,6 +48,7 @@ export class Request {
     this.prompt = init.prompt;
     this.maxTokens = init.maxTokens;
     this.session = init.session;
+    this.program = init.program;
     this.seed = init.seed;
     this.parts = new PartQueue(init.onDrain);
   }

@@ -4,8 +4,9 @@ import type { FormatName } from '../cache/types.ts';
 import { KvasirError } from '../errors.ts';
 import type { Tokenizer } from '../model/types.ts';
 import { Answer } from './answer.ts';
-import type { Forward, Work } from './forward.ts';
+import type { Forward, StepHooks, Work } from './forward.ts';
 import { LayerPrefill } from './layer-prefill.ts';
+import { Run } from './program/run.ts';
 import type { Request } from './request.ts';
 import { SamplerScratch } from './sampler.ts';
 import type { Session } from './session.ts';
@@ -21,6 +22,7 @@ export interface SchedulerOptions {
 interface DecodeWork extends Work {
   from: number;
   position: number;
+  hooks?: StepHooks;
   request: Request;
   answer: Answer;
 }
@@ -82,13 +84,13 @@ export class Scheduler {
     this.#admit();
     const works = this.#decodeWorks();
     const prefill = this.#running.find(request => !request.decoding);
-    const layerMajor = prefill?.options.prefill === 'layer';
+    const layerMajor = prefill && (prefill.options.prefill === 'layer' || prefill.program !== null);
     const share = this.#options.tile - works.length;
     const tile = prefill && !layerMajor && share > 0 ? this.#promptTile(prefill, share) : null;
     if (tile) works.push(tile);
     if (works.length > 0) await this.#runTokenMajor(works, tile ? prefill! : null);
     if (prefill && layerMajor) await this.#guard([prefill], () => this.#runLayerUnit(prefill));
-    return works.length > 0 || layerMajor;
+    return works.length > 0 || layerMajor === true;
   }
 
   /** Ends every request with `error`. */
@@ -104,6 +106,7 @@ export class Scheduler {
   #admit(): void {
     while (this.#waiting.length > 0 && this.#running.length < this.#options.maxRunning) {
       const request = this.#waiting[0]!;
+      if (request.alone && this.#running.length > 0) return;
       try {
         if (!this.#open(request)) return;
       } catch (error) {
@@ -119,12 +122,19 @@ export class Scheduler {
   /** Gives a request its cache with all the space it may need promised. False: it has to wait for others to end. */
   #open(request: Request): boolean {
     const format = this.#format(request);
-    const taken = request.session?.take(request.prompt, format) ?? null;
+    const { program } = request;
+    const taken = request.session?.take(request.prompt, format, program) ?? null;
     const n = request.options.n ?? 1;
     const sequence =
       taken?.sequence ??
-      this.#cache.create({ pages: { formatK: format, formatV: format }, owner: request.session?.id ?? 'request' });
-    const tokens = request.prompt.length + n * request.maxTokens;
+      this.#cache.create({
+        pages: program ? program.pages(format) : { formatK: format, formatV: format },
+        owner: request.session?.id ?? 'request',
+      });
+    // How much a recipe leaves of the prompt is not known yet: the answer's rows are promised, and one layer of the prompt.
+    const rest = request.prompt.length - (taken?.shared ?? 0);
+    const tokens =
+      (program ? Math.ceil(rest / this.#cache.shape.slots) : request.prompt.length) + n * request.maxTokens;
     for (;;) {
       try {
         sequence.reserve(tokens);
@@ -141,6 +151,7 @@ export class Scheduler {
       }
     }
     request.sequence = sequence;
+    request.run = program && new Run(program, sequence, this.#forward.recipes, request.seed);
     request.cached = request.done = taken?.shared ?? 0;
     return true;
   }
@@ -157,7 +168,8 @@ export class Scheduler {
         if (answer.finish || works.length >= this.#options.tile) continue;
         const work = this.#decodes.get(answer)!;
         work.from = answer.tokens.length - 1;
-        work.position = answer.sequence.position;
+        work.position = request.prompt.length + work.from;
+        if (answer.run?.stepwise) work.hooks = answer.run;
         works.push(work);
       }
     }
@@ -182,7 +194,7 @@ export class Scheduler {
     for (const work of works) {
       const request = (work as Partial<DecodeWork>).request ?? prefill!;
       await this.#guard([request], async () => {
-        work.sequence.prepareAppend(work.rows);
+        if (!work.hooks) work.sequence.prepareAppend(work.rows);
         ready.push(work);
       });
     }
@@ -195,18 +207,41 @@ export class Scheduler {
         else this.#startAnswers(prefill!, logits);
       });
     });
-    for (const work of ready) if (!('request' in work)) prefill!.done += work.rows;
+    for (const work of ready)
+      if ('answer' in work) (work as DecodeWork).answer.run?.afterStep();
+      else prefill!.done += work.rows;
     for (const request of requests)
       if (request.decoding && request.answers.every(answer => answer.finish)) this.#finish(request);
   }
 
   /** One tile of the prompt through one layer. */
   async #runLayerUnit(request: Request): Promise<void> {
-    request.layerPrefill ??= new LayerPrefill(this.#forward, request.sequence!, request.prompt, request.cached);
-    if (!(await request.layerPrefill.next())) return;
+    const { sequence, prompt, cached, run } = request;
+    request.layerPrefill ??= new LayerPrefill(this.#forward, sequence!, prompt, cached, run);
+    try {
+      if (!(await request.layerPrefill.next())) return;
+    } catch (error) {
+      if (!this.#postpone(request, KvasirError.from(error))) throw error;
+      return;
+    }
+    if (run) sequence!.reserve((request.options.n ?? 1) * request.maxTokens);
     await request.layerPrefill.finish('last', (_work, _row, logits) => this.#startAnswers(request, logits));
     request.layerPrefill = null;
     if (request.answers.every(answer => answer.finish)) this.#finish(request);
+  }
+
+  /** A recipe's prompt that met a full cache beside others starts again when they are done. */
+  #postpone(request: Request, { code }: KvasirError): boolean {
+    if (code !== 'kv_cache_full' || !request.run || this.#running.length < 2) return false;
+    request.layerPrefill?.dispose();
+    request.layerPrefill = null;
+    request.sequence?.free();
+    request.sequence = null;
+    request.run = null;
+    request.alone = true;
+    this.#running.splice(this.#running.indexOf(request), 1);
+    this.#waiting.unshift(request);
+    return true;
   }
 
   /** The prompt has been run: n answers start from its cache and its last logits. */
@@ -215,10 +250,13 @@ export class Scheduler {
     const kept = n > 1 ? logits.slice() : logits;
     request.firstToken();
     for (let index = 0; index < n; index++) {
-      const sequence = index === n - 1 ? request.sequence! : request.sequence!.fork();
+      const own = index === n - 1;
+      const sequence = own ? request.sequence! : request.sequence!.fork();
+      const run = own ? request.run : (request.run?.fork(sequence, request.seed + index) ?? null);
       const answer = new Answer({
         index,
         sequence,
+        run,
         options: request.options,
         maxTokens: request.maxTokens,
         seed: request.seed + index,
@@ -250,7 +288,10 @@ export class Scheduler {
     if (!answer.finish || !request.answers.every(a => a.finish)) return part;
     const bytes = bytesTogether(request.answers);
     const peak = Math.max(bytes, ...request.answers.map(a => a.sequence.stats().peak));
-    return { ...part, usage: request.usage({ format: this.#format(request), bytes, peak }) };
+    const { tokens } = request.answers[0]!.sequence.stats();
+    const kept = tokens.reduce((sum, entries) => sum + entries, 0) / tokens.length;
+    const recipe = request.program?.text ?? 'full';
+    return { ...part, usage: request.usage({ format: this.#format(request), recipe, kept, bytes, peak }) };
   }
 
   #finish(request: Request): void {
@@ -284,13 +325,15 @@ export class Scheduler {
       else if (sequence) this.#keep(request, sequence);
     } else for (const sequence of sequences) sequence.free();
     request.sequence = null;
+    request.run = null;
   }
 
   #keep(request: Request, sequence: CacheSequence): void {
     sequence.rollback();
-    const tokens = [...request.prompt, ...(request.answers[0]?.tokens ?? [])].slice(0, sequence.position);
+    const seen = (request.answers[0]?.run ?? request.run)?.seen ?? sequence.position;
+    const tokens = [...request.prompt, ...(request.answers[0]?.tokens ?? [])].slice(0, seen);
     sequence.reserve(0);
-    request.session!.keep(sequence, tokens, this.#format(request));
+    request.session!.keep(sequence, tokens, this.#format(request), request.program);
   }
 
   /** A failure inside `run` ends these requests and no others. */

@@ -1,8 +1,9 @@
 import type { CacheSequence } from '../cache/sequence.ts';
 import { KvasirError } from '../errors.ts';
-import type { Forward, LogitSink } from './forward.ts';
+import type { Forward, LogitSink, Work } from './forward.ts';
 import { LayerPrefill } from './layer-prefill.ts';
 import type { LoadedModel } from './loaded-model.ts';
+import { Run } from './program/run.ts';
 import { argmax, logSumExp, topLogprobs } from './sampler.ts';
 import type { ScoreRequest, ScoreResult } from './types.ts';
 
@@ -50,13 +51,20 @@ export async function scoreTokens(
     result.top[at] = topLogprobs(logits, request.top ?? 0);
   };
   const format = request.cache ?? model.info.cache;
-  const sequence = model.cache.create({ pages: { formatK: format, formatV: format }, owner: 'score' });
+  const program = model.program(request.kv);
+  const pages = program ? program.pages(format) : { formatK: format, formatV: format };
+  const sequence = model.cache.create({ pages, owner: 'score' });
+  const units: Units = unit => {
+    if (signal?.aborted) throw new KvasirError('aborted', 'the request was aborted');
+    return exclusive(unit);
+  };
   try {
     // The last token's logits predict what comes after: nobody asked.
-    await runForced(model.forward, sequence, tokens.slice(0, -1), request.prefill ?? 'token', first - 1, sink, unit => {
-      if (signal?.aborted) throw new KvasirError('aborted', 'the request was aborted');
-      return exclusive(unit);
-    });
+    const given = tokens.slice(0, -1);
+    if (program) {
+      const run = new Run(program, sequence, model.forward.recipes, 0);
+      await runWritten(model.forward, run, given, first, sink, units);
+    } else await runForced(model.forward, sequence, given, request.prefill ?? 'token', first - 1, sink, units);
   } finally {
     sequence.free();
   }
@@ -96,4 +104,31 @@ export async function runForced(
       await forward.step([{ sequence, tokens, from, rows, position: from, logits }], sink);
     });
   }
+}
+
+/** Runs tokens under a recipe: the first `prompt` as a prompt, the others one by one as if they had been written. */
+export async function runWritten(
+  forward: Forward,
+  run: Run,
+  tokens: readonly number[],
+  prompt: number,
+  sink: LogitSink,
+  units: Units = unit => unit(),
+): Promise<void> {
+  const { sequence } = run;
+  const prefill = new LayerPrefill(forward, sequence, tokens.slice(0, prompt), 0, run);
+  try {
+    while (!(await units(() => prefill.next())));
+    await units(() => prefill.finish('last', sink));
+  } finally {
+    prefill.dispose();
+  }
+  const hooks = run.stepwise ? run : undefined;
+  for (let from = prompt; from < tokens.length; from++)
+    await units(async () => {
+      if (!hooks) sequence.prepareAppend(1);
+      const work: Work = { sequence, tokens, from, rows: 1, position: from, logits: 'last', ...(hooks && { hooks }) };
+      await forward.step([work], sink);
+      run.afterStep();
+    });
 }

@@ -1,5 +1,6 @@
 import type { CacheSequence } from '../cache/sequence.ts';
 import type { FormatName } from '../cache/types.ts';
+import type { Program } from './program/program.ts';
 
 /** A conversation whose cache is kept between turns. Only one request may use it at a time. */
 export class Session {
@@ -11,6 +12,8 @@ export class Session {
   tokens: number[] = [];
   sequence: CacheSequence | null = null;
   format: FormatName | null = null;
+  /** The recipe that filled it; null: the full cache. */
+  program: Program | null = null;
   usedAt = 0;
   #closed = false;
 
@@ -24,26 +27,35 @@ export class Session {
   }
 
   /**
-   * The kept cache cut back to what it shares with a new prompt, or null. At least one prompt token is left to run,
-   * since its logits are needed.
+   * The kept cache for a new prompt, or null: cut back to what it shares with the prompt where every entry stands for its own
+   * token; whole where a recipe has changed it, and then only if the prompt goes on from there. At least one prompt token is
+   * left to run, since its logits are needed.
    */
-  take(prompt: readonly number[], format: FormatName): { sequence: CacheSequence; shared: number } | null {
-    if (!this.sequence || this.format !== format) {
+  take(
+    prompt: readonly number[],
+    format: FormatName,
+    program: Program | null,
+  ): { sequence: CacheSequence; shared: number } | null {
+    if (!this.sequence || this.format !== format || !this.#goesOn(program)) {
       this.drop();
       return null;
     }
     let shared = 0;
     const most = Math.min(this.tokens.length, prompt.length - 1);
     while (shared < most && this.tokens[shared] === prompt[shared]) shared++;
+    if (this.program && shared < this.tokens.length) {
+      this.drop();
+      return null;
+    }
     const sequence = this.sequence;
-    sequence.truncate(shared);
+    if (!this.program) sequence.truncate(shared);
     this.sequence = null;
     this.tokens = [];
     return { sequence, shared };
   }
 
   /** Keeps a finished request's cache for the next turn. */
-  keep(sequence: CacheSequence, tokens: number[], format: FormatName): void {
+  keep(sequence: CacheSequence, tokens: number[], format: FormatName, program: Program | null): void {
     this.drop();
     if (this.#closed) {
       sequence.free();
@@ -52,7 +64,17 @@ export class Session {
     this.sequence = sequence;
     this.tokens = tokens;
     this.format = format;
+    this.program = program;
     this.usedAt = performance.now();
+  }
+
+  /**
+   * May a cache that was filled under `this.program` go on under another? From the full cache, yes, where the pages have what
+   * the new recipe needs; from a recipe only under the same one, since what it dropped is gone.
+   */
+  #goesOn(program: Program | null): boolean {
+    if (this.program) return this.program.text === program?.text;
+    return !program?.needsPages;
   }
 
   /** Frees the cache now, or when the request that uses it ends. */

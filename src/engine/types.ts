@@ -1,6 +1,7 @@
 import type { NumericMode } from '../backend/types.ts';
 import type { CacheStats, FormatName } from '../cache/types.ts';
 import type { ErrorJSON } from '../errors.ts';
+import type { RecipeInput } from '../methods/recipe.ts';
 import type { Architecture, ChatMessage } from '../model/types.ts';
 
 /** Everything a caller (library, server, command line) may ask of an engine; the same in-process and across a thread. */
@@ -57,6 +58,8 @@ export interface LoadOptions {
   tile?: number;
   /** Page format of requests that name none. Default f32. */
   cache?: FormatName;
+  /** Recipe of requests that name none: text, a step or a list of steps. Default: the full cache. */
+  kv?: RecipeInput;
   /** Shortens the context, tokens. */
   context?: number;
 }
@@ -120,6 +123,8 @@ export interface GenerateOptions extends SamplingOptions {
   n?: number;
   /** Page format of this request. */
   cache?: FormatName;
+  /** What is done to the cache: `snapkv(keep=0.25) + kivi(bits=2)`, a step or a list of steps. `full`: nothing. Default: the model's. */
+  kv?: RecipeInput;
   /** Order of prefill: tiles of tokens through all layers, or all tokens through one layer at a time. Default `token`. */
   prefill?: 'token' | 'layer';
   /** Do not end at end tokens. */
@@ -171,7 +176,16 @@ export interface Usage {
   readonly cachedTokens: number;
   readonly completionTokens: number;
   readonly timings: Timings;
-  readonly cache: { readonly format: FormatName; readonly bytes: number; readonly peak: number };
+  readonly cache: {
+    /** Format of exact pages. */
+    readonly format: FormatName;
+    /** The recipe, as text; `full` without one. */
+    readonly recipe: string;
+    /** Entries a view (layer, KV head) holds at the end, averaged over views. */
+    readonly kept: number;
+    readonly bytes: number;
+    readonly peak: number;
+  };
 }
 
 export interface Timings {
@@ -192,6 +206,7 @@ export interface ScoreRequest {
   /** Alternatives a position, 0..20. */
   top?: number;
   cache?: FormatName;
+  kv?: RecipeInput;
   prefill?: 'token' | 'layer';
 }
 

@@ -1,7 +1,9 @@
 import type { CacheSequence } from '../cache/sequence.ts';
 import { FORMAT_NAMES, type FormatName } from '../cache/types.ts';
 import type { LoadedModel } from '../engine/loaded-model.ts';
+import { Run } from '../engine/program/run.ts';
 import { KvasirError } from '../errors.ts';
+import { formatRecipe, parseRecipe, type Recipe } from '../methods/recipe.ts';
 
 /** What an evaluation does to the cache: every run names one. */
 export interface CacheSetting {
@@ -10,24 +12,40 @@ export interface CacheSetting {
   readonly format: FormatName;
   /** Order of the prompt's prefill. */
   readonly prefill: 'token' | 'layer';
+  /** The recipe; absent: the full cache. */
+  readonly kv?: Recipe;
 }
 
 /** The full cache in f32: what all others are measured against. */
 export const FULL: CacheSetting = { name: 'f32', format: 'f32', prefill: 'token' };
 
-/** Reads a setting; raises `invalid_request` where it names none. */
+/**
+ * Reads a setting: a page format (the full cache in it), a recipe (exact pages in f32), or a recipe on another format,
+ * `snapkv(keep=0.25) @ f16`. Raises `invalid_recipe` or `invalid_request` where it names none.
+ */
 export function cacheSetting(text: string, prefill: CacheSetting['prefill'] = 'token'): CacheSetting {
-  if (!(FORMAT_NAMES as readonly string[]).includes(text))
+  const [recipe, format = 'f32', ...rest] = isFormat(text) ? ['full', text] : text.split('@').map(part => part.trim());
+  if (!isFormat(format) || rest.length > 0)
     throw new KvasirError('invalid_request', 'no such cache setting', {
       field: 'cache',
       value: text,
-      allowed: FORMAT_NAMES,
+      allowed: `${FORMAT_NAMES.join(', ')}, a recipe, or a recipe @ one of these formats`,
     });
-  return { name: text, format: text as FormatName, prefill };
+  const kv = parseRecipe(recipe, 'cache');
+  if (kv.length === 0) return { name: format, format, prefill };
+  const name = formatRecipe(kv);
+  return { name: format === 'f32' ? name : `${name} @ ${format}`, format, prefill, kv };
 }
 
-/** An empty sequence under this setting. */
-export function openSequence(model: LoadedModel, setting: CacheSetting): CacheSequence {
-  const pages = { formatK: setting.format, formatV: setting.format };
-  return model.cache.create({ owner: 'eval', pages });
+function isFormat(text: string): text is FormatName {
+  return (FORMAT_NAMES as readonly string[]).includes(text);
+}
+
+/** An empty sequence under this setting, and its recipe at work on it. */
+export function openSequence(model: LoadedModel, setting: CacheSetting): { sequence: CacheSequence; run: Run | null } {
+  const program = model.program(setting.kv ?? 'full');
+  const { format } = setting;
+  const pages = program ? program.pages(format) : { formatK: format, formatV: format };
+  const sequence = model.cache.create({ owner: 'eval', pages });
+  return { sequence, run: program && new Run(program, sequence, model.forward.recipes, 0) };
 }

@@ -2,6 +2,7 @@ import type { CacheSequence } from '../cache/sequence.ts';
 import type { SequenceStats } from '../cache/types.ts';
 import { LayerPrefill } from '../engine/layer-prefill.ts';
 import type { LoadedModel } from '../engine/loaded-model.ts';
+import type { Run } from '../engine/program/run.ts';
 import { type CacheSetting, openSequence } from './cache-setting.ts';
 
 /** Logits [vocab] after the token at `position`; valid during the call. */
@@ -15,6 +16,7 @@ export class Feed implements Disposable {
   readonly #model: LoadedModel;
   readonly #setting: CacheSetting;
   readonly #sequence: CacheSequence;
+  readonly #run: Run | null;
   readonly #pause: Pause;
   readonly #tokens: number[];
 
@@ -22,7 +24,9 @@ export class Feed implements Disposable {
     this.#model = model;
     this.#setting = setting;
     this.#pause = pause;
-    this.#sequence = from ? from.#sequence.fork() : openSequence(model, setting);
+    const opened = from ? from.#forkSequence() : openSequence(model, setting);
+    this.#sequence = opened.sequence;
+    this.#run = opened.run;
     this.#tokens = from ? [...from.#tokens] : [];
   }
 
@@ -31,12 +35,13 @@ export class Feed implements Disposable {
     return this.#tokens.length;
   }
 
-  /** The prompt, in the setting's order; logits of its last token, or of all. */
+  /** The prompt (of a turn), in the setting's order; logits of its last token, or of all. */
   async prompt(tokens: readonly number[], logits: 'last' | 'all', sink: Sink): Promise<void> {
-    if (this.#setting.prefill === 'token' || this.length > 0) return this.push(tokens, logits, sink);
+    if (!this.#run && (this.#setting.prefill === 'token' || this.length > 0)) return this.push(tokens, logits, sink);
+    const begin = this.length;
     this.#tokens.push(...tokens);
-    this.#sequence.reserve(tokens.length);
-    const prefill = new LayerPrefill(this.#model.forward, this.#sequence, this.#tokens, 0);
+    if (!this.#run) this.#sequence.reserve(tokens.length);
+    const prefill = new LayerPrefill(this.#model.forward, this.#sequence, this.#tokens, begin, this.#run);
     try {
       do await this.#pause();
       while (!(await prefill.next()));
@@ -46,16 +51,18 @@ export class Feed implements Disposable {
     }
   }
 
-  /** More tokens, in tiles. */
+  /** More tokens, as if they had been written: in tiles, or one by one where a recipe decides at each step. */
   async push(tokens: readonly number[], logits: 'last' | 'all', sink: Sink): Promise<void> {
     const { forward } = this.#model;
     const begin = this.length;
     this.#tokens.push(...tokens);
-    for (let from = begin; from < this.length; from += forward.workspace.tile) {
+    const tile = this.#run ? 1 : forward.workspace.tile;
+    const hooks = this.#run?.stepwise ? this.#run : undefined;
+    for (let from = begin; from < this.length; from += tile) {
       await this.#pause();
-      const rows = Math.min(forward.workspace.tile, this.length - from);
+      const rows = Math.min(tile, this.length - from);
       const wanted = logits === 'all' ? 'all' : from + rows === this.length ? 'last' : 'none';
-      this.#sequence.prepareAppend(rows);
+      if (!hooks) this.#sequence.prepareAppend(rows);
       const work = {
         sequence: this.#sequence,
         tokens: this.#tokens,
@@ -63,14 +70,21 @@ export class Feed implements Disposable {
         rows,
         position: from,
         logits: wanted,
+        ...(hooks && { hooks }),
       } as const;
       await forward.step([work], (done, row, values) => sink(done.position + row, values));
+      this.#run?.afterStep();
     }
   }
 
   /** The same content in a feed of its own; pages are shared until one writes. */
   fork(): Feed {
     return new Feed(this.#model, this.#setting, this.#pause, this);
+  }
+
+  #forkSequence(): { sequence: CacheSequence; run: Run | null } {
+    const sequence = this.#sequence.fork();
+    return { sequence, run: this.#run?.fork(sequence, 0) ?? null };
   }
 
   stats(): SequenceStats {

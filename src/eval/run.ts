@@ -103,13 +103,16 @@ export async function runEval(model: LoadedModel, plan: EvalPlan, events: EvalEv
       }
     }
   }
+  // A recipe acts at the end of a prompt and at each step after it: then the first half of a window is the prompt, under all
+  // settings, and what is measured is the second half.
+  const halves = plan.caches.some(cache => cache.kv);
   for (const kind of plan.texts) {
     const tokens = tokenizer.encode(plan.text ?? plan.books.join('\n\n'));
     for (const length of plan.lengths) {
       const windows = windowsOf(tokens, length, plan.n);
       for (const cache of plan.caches) {
         const begin = performance.now();
-        const result = await measureText(model, kind, cache, windows, events.pause, () =>
+        const result = await measureText(model, kind, cache, windows, halves, events.pause, () =>
           step(`${kind} ${length} ${cache.name}`),
         );
         await add({ kind, length, cache: cache.name, windows: windows.length, result, seconds: seconds(begin) });
@@ -124,13 +127,16 @@ async function measureText(
   kind: TextMeasure,
   cache: CacheSetting,
   windows: readonly (readonly number[])[],
+  halves: boolean,
   pause: Pause | undefined,
   step: () => void,
 ): Promise<PerplexityResult | DivergenceResult> {
-  if (kind === 'perplexity') return perplexity(model, cache, windows, pause, step);
+  const promptOf = (window: readonly number[]) => (halves ? window.length >> 1 : 0);
+  if (kind === 'perplexity') return perplexity(model, cache, windows, promptOf, pause, step);
   const sum = new Divergence();
   for (const window of windows) {
-    await divergence(model, cache, [], window, sum, pause);
+    const prompt = promptOf(window);
+    await divergence(model, cache, window.slice(0, prompt), window.slice(prompt), sum, pause);
     step();
   }
   return sum.result();

@@ -51,6 +51,8 @@ export function sumUsage(usages: readonly Usage[]): Usage {
     },
     cache: {
       format: usages[0]!.cache.format,
+      recipe: usages[0]!.cache.recipe,
+      kept: sum(usage => usage.cache.kept) / usages.length,
       bytes: sum(usage => usage.cache.bytes),
       peak: sum(usage => usage.cache.peak),
     },

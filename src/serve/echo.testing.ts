@@ -1,5 +1,6 @@
 import type { EngineApi, GeneratePart, GenerateRequest, ModelInfo, TokenLogprob } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
+import { formatRecipe, parseRecipe } from '../methods/recipe.ts';
 import type { Catalogue } from '../model/catalogue.ts';
 
 /**
@@ -126,6 +127,8 @@ export class EchoEngine implements EngineApi {
       },
       cache: {
         format: request.cache ?? ('f32' as const),
+        recipe: formatRecipe(parseRecipe(request.kv)),
+        kept: promptTokens + completionTokens,
         bytes: 64 * promptTokens,
         peak: 64 * (promptTokens + completionTokens),
       },

@@ -7,7 +7,10 @@ export interface Part {
   readonly policy: Policy;
 }
 
-/** A recipe made ready for one model: what its methods ask of the pages, of the prefill and of each step. Shared by all requests that name it. */
+/**
+ * A recipe made ready for one model: what its methods ask of the pages, of the prefill and of each step. Shared by all requests
+ * that name it. Prompts under one go layer by layer, so that each layer is decided with the whole prompt seen.
+ */
 export class Program {
   /** Canonical text of the recipe. */
   readonly text: string;
@@ -31,9 +34,9 @@ export class Program {
     return this.parts.every(({ policy }) => Object.keys(policy).length === 0);
   }
 
-  /** Prompts go layer by layer, so that each layer is decided with the whole prompt seen. */
-  get layerMajor(): boolean {
-    return this.parts.some(({ policy }) => policy.sense || policy.decide);
+  /** Its pages need more than a format: sequences made without it cannot go on under it. */
+  get needsPages(): boolean {
+    return this.parts.some(({ policy }) => policy.pages?.keysUnrotated || (policy.pages?.columns?.length ?? 0) > 0);
   }
 
   /** Page options of a sequence under this recipe. */

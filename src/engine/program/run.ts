@@ -137,7 +137,7 @@ export class Run implements StepHooks {
     for (const [n, { policy }] of this.program.parts.entries()) {
       if (!policy.filled) continue;
       for (let layer = 0; layer < this.program.model.layers; layer++)
-        if (this.sequence.pageFilled(layer)) act(this.sequence, policy.filled(new AtLayer(this.#at(n, layer))));
+        if (this.sequence.justFilled(layer)) act(this.sequence, policy.filled(new AtLayer(this.#at(n, layer))));
     }
   }
 

@@ -28,11 +28,15 @@ export function windowsOf(tokens: readonly number[], size: number, most = Number
   return windows;
 }
 
-/** Perplexity over windows, each from an empty cache. */
+/**
+ * Perplexity over windows, each from an empty cache.
+ * @param promptOf how many tokens of a window are its prompt, whose own tokens are not predicted; 0: all tokens are
+ */
 export async function perplexity(
   model: LoadedModel,
   setting: CacheSetting,
   windows: readonly (readonly number[])[],
+  promptOf: (window: readonly number[]) => number = () => 0,
   pause?: Pause,
   onWindow: () => void = () => {},
 ): Promise<PerplexityResult> {
@@ -41,12 +45,18 @@ export async function perplexity(
   let bytes = 0;
   for (const window of windows) {
     using feed = new Feed(model, setting, pause);
-    await feed.prompt(window.slice(0, -1), 'all', (position, logits) => {
+    const sink = (position: number, logits: Float32Array) => {
       const next = window[position + 1]!;
       nll += logSumExp(logits) - logits[next]!;
       tokens++;
       bytes += model.tokenizer.bytes(next).length;
-    });
+    };
+    const prompt = promptOf(window);
+    if (prompt === 0) await feed.prompt(window.slice(0, -1), 'all', sink);
+    else {
+      await feed.prompt(window.slice(0, prompt), 'last', sink);
+      await feed.push(window.slice(prompt, -1), 'all', sink);
+    }
     onWindow();
   }
   return { tokens, nll, perplexity: Math.exp(nll / tokens), bitsPerByte: nll / Math.LN2 / bytes };
