@@ -8,7 +8,7 @@ import type { ModelShape } from './types.ts';
  */
 
 const finite = z.number();
-/** By width of a code: 2^bits ascending values within [-1, 1]. */
+/** By width of a code: 2^bits strictly ascending values; 1 and -1 are the ends of a range. */
 const luts = z.strictObject({
   2: z.array(finite).length(4),
   3: z.array(finite).length(8),
@@ -63,8 +63,8 @@ export function parseKvquantProfile(value: unknown, model: ModelShape): KvquantP
     ] as const) {
       for (const bits of [2, 3, 4] as const) {
         const lut = books[bits];
-        if (lut.some((x, i) => i > 0 && x < lut[i - 1]!)) {
-          throw bad('kvquant', `layers.${l}.${plane}.luts.${bits}`, lut.join(' '), 'ascending values');
+        if (lut.some((x, i) => i > 0 && Math.fround(x) <= Math.fround(lut[i - 1]!))) {
+          throw bad('kvquant', `layers.${l}.${plane}.luts.${bits}`, lut.join(' '), 'strictly ascending values');
         }
       }
     }

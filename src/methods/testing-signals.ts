@@ -2,6 +2,7 @@ import type {
   AttentionSignal,
   ClusterSignal,
   Clusters,
+  DistanceSignal,
   GramSignal,
   PerHead,
   RangeSignal,
@@ -60,6 +61,8 @@ function compute(
     case 'neighbour-cosine':
     case 'layer-cosine':
       return cosines(scene, request);
+    case 'distance':
+      return distances(scene, request);
     case 'gram':
       return gram(scene, request);
     case 'ranges':
@@ -180,6 +183,17 @@ function cosines(scene: PlainScene, request: SimilaritySignal): Float32Array[] {
       const j = neighbours ? i + 1 : i;
       const length = norm(a, i, d) * norm(b, j, d);
       return length > 0 ? dot(a, i * d, b, j * d, d) / length : 0;
+    });
+  });
+}
+
+function distances(scene: PlainScene, { of, pairs }: DistanceSignal): Float32Array[] {
+  const d = scene.headDim;
+  return scene.views[scene.layer]!.map((view, head) => {
+    const list = pairs[head]!;
+    return Float32Array.from({ length: list.length / 2 }, (_, p) => {
+      const [a, b] = [list[2 * p]! * d, list[2 * p + 1]! * d];
+      return view[of].subarray(a, a + d).reduce((sum, x, c) => sum + (x - view[of][b + c]!) ** 2, 0);
     });
   });
 }

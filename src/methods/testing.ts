@@ -189,7 +189,8 @@ export class PlainCache {
       rows: positions.length,
       last,
       signal: <S extends SignalRequest>(request: S): SignalValue<S> => {
-        if (!names.has(JSON.stringify(request))) throw new Error(`Not asked for: ${JSON.stringify(request)}`);
+        const announced = request.signal === 'distance' || names.has(JSON.stringify(request));
+        if (!announced) throw new Error(`Not asked for: ${JSON.stringify(request)}`);
         return plainSignal(scene, request);
       },
     };
@@ -266,7 +267,7 @@ export class PlainCache {
       );
       if (action.bias) {
         const bias = view.columns.get('bias') ?? new Float32Array(view.positions.length);
-        bias[target]! += action.bias[g]!;
+        bias[target] = action.bias[g]!;
         view.columns.set('bias', bias);
       }
     });

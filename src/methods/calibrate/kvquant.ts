@@ -22,6 +22,7 @@ export interface CalibrationOptions {
 const WIDTHS = [2, 3, 4] as const;
 /** A range needs a width that f16 can hold. */
 const LEAST_WIDTH = 1e-4;
+const LEAST_GAP = 1e-6;
 
 /**
  * The calibration of KVQuant (arXiv 2401.18079, sections 3.2 to 3.5) but for gradients, which are the caller's: ranges of key
@@ -92,7 +93,7 @@ export function normaliseChannels(
 
 /** Inliers of values: of each token and KV head without its ceil(share / 2 * headDim) greatest and least, to [-1, 1]. */
 export function normaliseTokens(x: Float32Array, headDim: number, share: number, weights?: Float32Array): Samples {
-  const aside = Math.ceil((share / 2) * headDim);
+  const aside = Math.ceil((share / 2) * headDim - 1e-9);
   return collect(x.length, weights, add => {
     for (let from = 0; from < x.length; from += headDim) {
       const order = Array.from({ length: headDim }, (_, c) => from + c).sort((a, b) => x[a]! - x[b]!);
@@ -116,7 +117,16 @@ function collect(most: number, given: Float32Array | undefined, run: (add: (y: n
 
 function codebooks(samples: Samples, rounds: number) {
   const [two, three, four] = WIDTHS.map(bits => codebook(samples, bits, rounds));
-  return { 2: qNorm(two!, samples), 3: three!, 4: four! };
+  return { 2: apart(qNorm(two!, samples)), 3: apart(three!), 4: apart(four!) };
+}
+
+/** Formats want strictly ascending values, also where there were fewer different samples than centroids. */
+function apart(lut: readonly number[]): number[] {
+  let previous = Number.NEGATIVE_INFINITY;
+  return lut.map(x => {
+    previous = Math.max(x, previous + LEAST_GAP);
+    return previous;
+  });
 }
 
 /** 2^bits ascending centroids: one-dimensional weighted k-means (Lloyd), started at evenly spaced quantiles of the weight. */

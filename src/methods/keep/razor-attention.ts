@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { defineMethod } from '../define.ts';
 import { parseRazorProfile } from '../profiles.ts';
-import type { CacheLayer, MergeAction } from '../types.ts';
+import type { CacheLayer, MergeAction, Traits } from '../types.ts';
 
 const options = z.object({
   sinks: z.int().min(1).default(4).describe('First entries that a head without retrieval keeps'),
@@ -9,6 +9,13 @@ const options = z.object({
   minimum: z.int().min(1).default(256).describe('and at least so many (4000 in the paper, 256 in the public port)'),
   compensate: z.boolean().default(true).describe('Leave the mean of what is dropped in its place'),
 });
+
+const traits = {
+  stage: 'keep',
+  prefixStable: false,
+  ragged: 'heads',
+  drops: 'oldest',
+} as const satisfies Traits;
 
 /**
  * RazorAttention (arXiv 2407.15891, section 3): heads that retrieve (`razor-attention` profile) keep everything. The others
@@ -31,14 +38,8 @@ export const razorAttention = defineMethod({
   },
   claim: 'A cache smaller by over 70 % without a noticeable loss, whatever is asked later.',
   options,
-  traits: {
-    stage: 'keep',
-    prefixStable: false,
-    ragged: 'heads',
-    drops: 'oldest',
-    keysRotated: true,
-    needsExact: true,
-  },
+  traits: { ...traits, keysRotated: true, needsExact: true },
+  traitsOf: ({ compensate }) => (compensate ? { ...traits, keysRotated: true, needsExact: true } : traits),
   profile: 'razor-attention',
   create({ sinks, divisor, minimum, compensate }, model, given) {
     const { retrieval } = parseRazorProfile(given, model);

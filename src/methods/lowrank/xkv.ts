@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { MAX_LATENT_RANK } from '../../cache/plane-check.ts';
+import { KvasirError } from '../../errors.ts';
 import { defineMethod } from '../define.ts';
 import { floorPages } from '../format/due.ts';
 import { symmetricEigen } from '../shared/eigen.ts';
@@ -63,8 +65,10 @@ export const xkv = defineMethod({
     const layerWidth = model.kvHeads * model.headDim;
     const rankOf = (layers: number, ratio: number, given: number | undefined) => {
       const rank = given === undefined ? ratio * layers * layerWidth : (given * layers) / group;
-      return Math.min(layers * layerWidth, Math.ceil(rank / RANK_STEP) * RANK_STEP);
+      return Math.min(layers * layerWidth, Math.ceil(rank / RANK_STEP - 1e-9) * RANK_STEP);
     };
+    checkRank(rankK === undefined ? 'ratioK' : 'rankK', rankOf(Math.min(group, model.layers), ratioK, rankK));
+    checkRank(rankV === undefined ? 'ratioV' : 'rankV', rankOf(Math.min(group, model.layers), ratioV, rankV));
     return {
       pages: { keysUnrotated: true },
       sense: layer => (lastOf(layer) === layer ? grams(layer) : []),
@@ -101,6 +105,15 @@ export const xkv = defineMethod({
     };
   },
 });
+
+function checkRank(field: string, rank: number): void {
+  if (rank <= MAX_LATENT_RANK) return;
+  throw new KvasirError('invalid_request', `xkv: ${field} asks for rows of rank ${rank}.`, {
+    field,
+    value: rank,
+    allowed: `a rank of at most ${MAX_LATENT_RANK}: take a smaller share or a smaller group`,
+  });
+}
 
 /** The same in all views of the group: the recipe's rules see to it. */
 function exactEntries(at: CacheLayer): Uint32Array {
