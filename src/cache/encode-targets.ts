@@ -197,7 +197,9 @@ export class Targets {
   }
 
   #checkSource(job: EncodeJob): void {
-    const { formatK, formatV } = this.#content.storage.layouts.get(ref.layout);
+    const { layouts, pages } = this.#content.storage;
+    if (pages.fetched.has(ref.page)) throw badItem(job.n, 'from', job.from, 'entries that are not parked');
+    const { formatK, formatV } = layouts.get(ref.layout);
     const check = (plane: 'k' | 'v', asked: unknown, format: typeof formatK) => {
       const fits = asked === undefined ? isExact(format) || format.kind === 'scalar' : isExact(format);
       if (fits) return;

@@ -6,15 +6,16 @@ import type { Ranges } from './types.ts';
 
 const ref = new Ref();
 
-/** Ranges of a view's entries whose records fit, neighbours joined. */
+/** Ranges of a view's entries whose records fit, neighbours joined; rows that were fetched fit nothing. */
 function ranges(c: Content, view: number, fits: (ref: Ref) => boolean): Ranges {
+  const { fetched } = c.storage.pages;
   const found: [number, number][] = [];
   let entry = 0;
   for (let i = 0; i < c.refs[view]!; i++) {
     ref.load(c.storage.memory, c.ref(view, i));
     const end = entry + ref.live;
     const last = found.at(-1);
-    if (fits(ref)) {
+    if (!fetched.has(ref.page) && fits(ref)) {
       if (last && last[1] === entry) last[1] = end;
       else found.push([entry, end]);
     }

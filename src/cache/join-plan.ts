@@ -42,6 +42,7 @@ export function checkJoin(c: Content, items: readonly JoinItem[], holds: Holds):
     if (views.length === 0) throw bad('views', 0, 'at least one view');
     for (const view of views) {
       if (seen.has(view)) throw bad('views', view, 'each view at most once in a plan');
+      if (c.parked.has(view)) throw bad('views', view, 'views without parked entries');
       seen.add(view);
     }
     const count = checkEntries(c, item, views, bad);

@@ -25,6 +25,7 @@ export interface PageShape {
   /** Slot of each cell, where they are not `slots` in a row with as many cells each. */
   readonly slotOf?: Uint16Array;
 }
+
 /** Bytes that are kept of a page of fetched rows beside it. */
 export const FETCHED_BYTES = PAGE_TOKENS * 4;
 
@@ -175,6 +176,8 @@ export class PageTable {
     this.#blocks.retain(this.positions[page]!);
     const copy = this.create(shape, this.positions[page]!, account, false);
     this.limit[copy] = this.limit[page]!;
+    const units = this.fetched.get(page);
+    if (units) this.fetched.set(copy, units.slice());
     const from = this.address[page]!;
     const to = this.address[copy]!;
     const { u8, u32 } = this.#memory;

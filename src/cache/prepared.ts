@@ -1,6 +1,6 @@
-import { KvasirError } from '../errors.ts';
 import { notePeak } from './account.ts';
 import { Content, type Growth } from './content.ts';
+import { PlanGuard } from './plan-guard.ts';
 import { renewPromise } from './promise.ts';
 import type { RefList } from './ref-list.ts';
 import type { PreparedPlan } from './types.ts';
@@ -8,14 +8,13 @@ import type { PreparedPlan } from './types.ts';
 /** New lists of references for some views, with the room that they need: what a plan that replaces entries comes down to. */
 export class Replacement implements PreparedPlan {
   readonly #content: Content;
-  readonly #version: number;
+  readonly #guard: PlanGuard;
   readonly #lists: readonly { readonly view: number; readonly list: RefList }[];
   readonly #growths: readonly Growth[];
   /** Bytes that the plan has taken so far, beside the lists. */
   readonly #extra: number;
   /** Gives back what the lists would refer to. */
   readonly #drop: () => void;
-  #ended = false;
 
   /**
    * Raises `kv_cache_full` or `memory_limit` where the lists do not fit; `drop` is then left to the caller.
@@ -28,7 +27,7 @@ export class Replacement implements PreparedPlan {
     drop: () => void,
   ) {
     this.#content = content;
-    this.#version = content.version;
+    this.#guard = new PlanGuard(content);
     this.#lists = lists;
     this.#extra = extra;
     this.#drop = drop;
@@ -47,15 +46,7 @@ export class Replacement implements PreparedPlan {
 
   apply(): void {
     const c = this.#content;
-    if (this.#ended)
-      throw new KvasirError('invalid_request', 'This plan has been applied or discarded.', { field: 'plan' });
-    if (c.version !== this.#version || c.freed) {
-      this.discard();
-      throw new KvasirError('invalid_request', 'The sequence has changed since the plan was prepared.', {
-        field: 'plan',
-      });
-    }
-    this.#ended = true;
+    this.#guard.begin(() => this.discard());
     notePeak(c, this.#extra + this.#growths.reduce((sum, growth) => sum + Content.growthBytes(growth), 0));
     for (const growth of this.#growths) c.applyGrowth(growth);
     for (const { view, list } of this.#lists) c.replace(view, list);
@@ -64,8 +55,7 @@ export class Replacement implements PreparedPlan {
   }
 
   discard(): void {
-    if (this.#ended) return;
-    this.#ended = true;
+    if (!this.#guard.end()) return;
     for (const growth of this.#growths) this.#content.dropGrowth(growth);
     this.#drop();
     if (!this.#content.freed) renewPromise(this.#content);

@@ -128,12 +128,16 @@ function internRows(c: Content): number {
 
 /** Plans other stored positions for a record: `block`, a reference on which is taken over. */
 function toBlock(c: Content, view: number, i: number, own: boolean, block: number): void {
-  const { pages, layouts } = c.storage;
+  const { pages, blocks } = c.storage;
   let copy = -1;
   if (!own) {
-    const group = c.spans.groups[c.spans.groupOfView[view]!]!;
-    const shape = { ...group, layout: layouts.get(ref.layout), pageBytes: pages.bytes[ref.page]! };
-    copy = pages.create(shape, block, c.account, false);
+    try {
+      copy = pages.copy(ref.page, c.account);
+    } catch (error) {
+      blocks.release(block);
+      throw error;
+    }
+    pages.setPositions(copy, block);
   }
   addMove(view, i, block, copy, 0);
 }
@@ -161,8 +165,6 @@ function applyMove(c: Content, n: number): void {
   if (block < 0) return;
   const page = c.pageAt(view, i);
   if (copy >= 0) {
-    const source = pages.address[page]!;
-    memory.u8.copyWithin(pages.address[copy]!, source, source + pages.bytes[page]!);
     redirect(c, view, i, copy);
   } else {
     pages.setPositions(page, block);
