@@ -284,27 +284,35 @@ export const ENCODE_NORM_V = 28;
 
 /**
  * SENSE_ROWS: the softmax statistics of query rows over a view. An ATTEND record whose ATTEND_PARTIAL is the address of
- * f32 [rows * group][2] = (max in units of log2, sum relative to 2^max); ATTEND_OUT is not used.
- *
- * SENSE: what the entries of a range of a view got from query rows whose statistics are known: an ATTEND record (of that
- * range) followed by the fields below. Each asked plane is f32 [group][stride], at the number of the entry in the view.
- * Probabilities of entries that a row does not see are 0 and count (in variance too).
+ * f32 [rows * group][2] = (max in units of log2, sum relative to 2^max). ATTEND_OUT is 0, or where scores go, in units of
+ * log2: f32 [rows * group][entries of the range], ATTEND_OUT_STRIDE floats apart, -infinity where a row does not see an entry.
+ * Entries are live rows, counted in order.
  */
-export const SENSE_BYTES = 128;
-/** Address of what SENSE_ROWS wrote for these rows. */
-export const SENSE_NORMS = 80;
-/** Number of the range's first entry. Entries are live rows, counted in order. */
-export const SENSE_ENTRY = 84;
+
+/**
+ * SENSE: what entries got from query rows whose scores and statistics SENSE_ROWS has written. Each asked plane is
+ * f32 [group][stride], at the number of the entry. Probabilities of entries that a row does not see are 0 and count (in
+ * variance too). Ranges that are worked on at the same time begin at multiples of 4; strides are multiples of 4.
+ */
+export const SENSE_BYTES = 64;
+export const SENSE_SCORES = 0;
+export const SENSE_SCORE_STRIDE = 4;
+export const SENSE_NORMS = 8;
+export const SENSE_ROWS = 12;
+export const SENSE_GROUP = 16;
+/** Entries [from, to). */
+export const SENSE_FROM = 20;
+export const SENSE_TO = 24;
 /** Floats between planes of the query heads of a group. */
-export const SENSE_STRIDE = 88;
+export const SENSE_STRIDE = 28;
 /** Addresses, 0: not asked. Accumulated over calls: sum of p; greatest p; -sum of p * ln(p + 1e-10). */
-export const SENSE_SUM = 92;
-export const SENSE_MAX = 96;
-export const SENSE_ENTROPY = 100;
+export const SENSE_SUM = 32;
+export const SENSE_MAX = 36;
+export const SENSE_ENTROPY = 40;
 /** Welford's running mean and sum of squared deviations, both or none; SENSE_SEEN rows have gone in before. */
-export const SENSE_MEAN = 104;
-export const SENSE_M2 = 108;
-export const SENSE_SEEN = 112;
+export const SENSE_MEAN = 44;
+export const SENSE_M2 = 48;
+export const SENSE_SEEN = 52;
 
 /**
  * GRAM: adds X^T X of f32 rows to the columns [from, to) of a square matrix, on and above the diagonal: nothing else is

@@ -30,7 +30,8 @@ import { gram } from './gram.ts';
 import { merge } from './merge.ts';
 import { nearest } from './nearest.ts';
 import { read } from './read.ts';
-import { sense, senseRows } from './sense.ts';
+import { sense } from './sense.ts';
+import { senseRows } from './sense-rows.ts';
 
 /** Runs items [from, to) of a list of records of one kind. */
 export function run(kind: i32, items: usize, from: i32, to: i32, scratch: usize): void {

@@ -49,15 +49,6 @@ export function exponents(s: usize, lo: i32, hi: i32, max: f32): f32 {
   return sumOf(sum);
 }
 
-/** Replaces scores by 2^(score - max) / sum, sum > 0. */
-export function probabilities(s: usize, lo: i32, hi: i32, max: f32, sum: f32): void {
-  const top = f32x4.splat(max);
-  const share = f32x4.splat((1 as f32) / sum);
-  for (let i: usize = lo << 2, end: usize = hi << 2; i < end; i += 16) {
-    v128.store(s + i, f32x4.mul(share, exp2(f32x4.sub(v128.load(s + i), top))));
-  }
-}
-
 /** Weights times each token's scale of V; a weight of 0 stays 0 whatever the scale holds. */
 export function scaleWeights(s: usize, lo: i32, hi: i32, scales: usize): void {
   for (let i: usize = lo << 2, end: usize = hi << 2; i < end; i += 16) {

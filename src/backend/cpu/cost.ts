@@ -30,6 +30,10 @@ import {
   NEAREST_WIDTH,
   PAGE_TOKENS,
   SENSE_BYTES,
+  SENSE_FROM,
+  SENSE_GROUP,
+  SENSE_ROWS,
+  SENSE_TO,
 } from '../../../kernels/abi.ts';
 
 /** Microseconds that a list of records takes on one thread, roughly; stops counting once it passes `enough`. */
@@ -46,11 +50,16 @@ function one(i32: Int32Array, kind: number, items: number, i: number): number {
     const products = queries * i32[at + ATTEND_REF_COUNT / 4]! * PAGE_TOKENS * 2 * i32[at + ATTEND_HEAD_DIM / 4]!;
     return products / 20_000;
   }
-  if (kind === KIND_SENSE_ROWS || kind === KIND_SENSE) {
-    const at = items + (i * (kind === KIND_SENSE ? SENSE_BYTES : ATTEND_BYTES)) / 4;
+  if (kind === KIND_SENSE_ROWS) {
+    const at = items + (i * ATTEND_BYTES) / 4;
     const queries = i32[at + ATTEND_ROWS / 4]! * i32[at + ATTEND_GROUP / 4]!;
     const tokens = i32[at + ATTEND_REF_COUNT / 4]! * PAGE_TOKENS;
     return (queries * tokens * (i32[at + ATTEND_HEAD_DIM / 4]! + 16)) / 20_000;
+  }
+  if (kind === KIND_SENSE) {
+    const at = items + (i * SENSE_BYTES) / 4;
+    const entries = i32[at + SENSE_TO / 4]! - i32[at + SENSE_FROM / 4]!;
+    return (i32[at + SENSE_ROWS / 4]! * i32[at + SENSE_GROUP / 4]! * entries) / 1_000;
   }
   if (kind === KIND_GRAM) {
     const at = items + (i * GRAM_BYTES) / 4;

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
+  ATTEND_OUT_STRIDE,
   GRAM_BYTES,
   GRAM_FROM,
   GRAM_OUT,
@@ -19,29 +20,25 @@ import {
   NEAREST_ROWS,
   NEAREST_WIDTH,
   NEAREST_X,
-  REF_BYTES,
   SENSE_BYTES,
   SENSE_ENTROPY,
-  SENSE_ENTRY,
+  SENSE_FROM,
+  SENSE_GROUP,
   SENSE_M2,
   SENSE_MAX,
   SENSE_MEAN,
   SENSE_NORMS,
+  SENSE_ROWS,
+  SENSE_SCORE_STRIDE,
+  SENSE_SCORES,
   SENSE_SEEN,
   SENSE_STRIDE,
   SENSE_SUM,
+  SENSE_TO,
 } from '../../../kernels/abi.ts';
 import { probabilitiesOf, type Reduction, reduceRows } from '../../../kernels/reference/sense.ts';
 import { turnRow } from '../../../kernels/reference/turn.ts';
-import {
-  ALL,
-  entriesOf,
-  newAttend,
-  prepare,
-  type Queries,
-  type Ref,
-  writeAttend,
-} from '../../../test/helpers/attention.ts';
+import { ALL, entriesOf, newAttend, prepare, type Queries, type Ref } from '../../../test/helpers/attention.ts';
 import { type LayoutSpec, Scene } from '../../../test/helpers/scene.ts';
 import { type CpuKernels, createKernels } from './kernels.ts';
 
@@ -72,44 +69,47 @@ function ask(positions: readonly number[], group: number, window = 0): Queries {
   return { q, positions, group, scale: 1 / Math.sqrt(scene.headDim), window };
 }
 
-/**
- * All statistics [group][entries] by kernel: rows in calls of `rowsPerCall`, references in records of `refsPerItem`.
- */
-function sense(refs: readonly Ref[], queries: Queries, rowsPerCall: number, refsPerItem: number) {
-  const { memory } = kernels;
+/** All statistics [group][entries] by kernel: rows in calls of `rowsPerCall`, entries in records of `entriesPerItem`. */
+function sense(refs: readonly Ref[], queries: Queries, rowsPerCall: number, entriesPerItem: number) {
   const { group, positions } = queries;
   const entries = entriesOf(scene, refs).length;
-  const live = (ref: Ref) => entriesOf(scene, [ref]).length;
-  const planes = PLANES.map(() => scene.alloc(group * entries * 4 + 4));
-  for (const plane of planes) memory.f32.fill(0, plane / 4, plane / 4 + group * entries);
+  const stride = (entries + 3) & ~3;
+  const planes = PLANES.map(() => scene.alloc(group * stride * 4 + 16));
+  for (const plane of planes) kernels.memory.f32.fill(0, plane / 4, plane / 4 + group * stride);
   for (let from = 0; from < positions.length; from += rowsPerCall) {
     const width = group * scene.headDim;
     const to = Math.min(positions.length, from + rowsPerCall);
     const part = { ...queries, positions: positions.slice(from, to), q: queries.q.slice(from * width, to * width) };
     const norms = scene.alloc((to - from) * group * 8);
-    const attend = { ...prepare(scene, refs, part), partial: norms };
-    kernels.run(KIND_SENSE_ROWS, newAttend(scene, attend), 1);
-    const count = Math.ceil(refs.length / refsPerItem);
+    const scores = scene.alloc((to - from) * group * stride * 4 + 16);
+    const item = newAttend(scene, { ...prepare(scene, refs, part), partial: norms, out: scores });
+    kernels.memory.i32[(item + ATTEND_OUT_STRIDE) / 4] = stride;
+    kernels.run(KIND_SENSE_ROWS, item, 1);
+    const count = Math.ceil(entries / entriesPerItem);
     const items = scene.alloc(Math.max(1, count) * SENSE_BYTES);
-    let entry = 0;
     for (let i = 0; i < count; i++) {
-      const at = items + i * SENSE_BYTES;
-      const range = refs.slice(i * refsPerItem, (i + 1) * refsPerItem);
-      const first = attend.refs + i * refsPerItem * REF_BYTES;
-      writeAttend(scene, at, { ...attend, refs: first, refCount: range.length });
-      const set = (field: number, value: number) => {
-        kernels.memory.i32[(at + field) / 4] = value;
-      };
-      set(SENSE_NORMS, norms);
-      set(SENSE_ENTRY, entry);
-      set(SENSE_STRIDE, entries);
-      set(SENSE_SEEN, from);
-      for (const [p, field] of PLANES.entries()) set(field, planes[p]!);
-      for (const ref of range) entry += live(ref);
+      const fields = [
+        [SENSE_SCORES, scores],
+        [SENSE_SCORE_STRIDE, stride],
+        [SENSE_NORMS, norms],
+        [SENSE_ROWS, to - from],
+        [SENSE_GROUP, group],
+        [SENSE_FROM, i * entriesPerItem],
+        [SENSE_TO, Math.min(entries, (i + 1) * entriesPerItem)],
+        [SENSE_STRIDE, stride],
+        [SENSE_SEEN, from],
+        ...PLANES.map((field, p) => [field, planes[p]!] as const),
+      ] as const;
+      for (const [field, value] of fields) kernels.memory.i32[(items + i * SENSE_BYTES + field) / 4] = value;
     }
     kernels.run(KIND_SENSE, items, count);
   }
-  return planes.map(plane => kernels.memory.f32.slice(plane / 4, plane / 4 + group * entries));
+  return planes.map(plane =>
+    Float32Array.from({ length: group * entries }, (_, i) => {
+      const at = plane / 4 + Math.floor(i / entries) * stride + (i % entries);
+      return kernels.memory.f32[at]!;
+    }),
+  );
 }
 
 /** The same in float64: sum, max, entropy, mean, sum of squared deviations. */
@@ -168,7 +168,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('signals of attention, %s
           const refs = view(tokens, 1);
           const rows = Math.min(Math.max(tokens, 1), 40);
           const queries = ask(consecutive(Math.max(0, tokens - rows), rows), group);
-          expectClose(sense(refs, queries, 100, 4), reference(refs, queries), tolerance);
+          expectClose(sense(refs, queries, 100, 1000), reference(refs, queries), tolerance);
         });
       }
     });
@@ -181,7 +181,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('signals of attention, %s
           seed,
           () => {
             const { refs, queries } = awkward();
-            expectClose(sense(refs, queries, 7, 1), reference(refs, queries), tolerance);
+            expectClose(sense(refs, queries, 7, 64), reference(refs, queries), tolerance);
           },
         );
       }
@@ -201,9 +201,9 @@ describe.each(['relaxed', 'plain', 'single'] as const)('signals of attention, %s
         const queries = ask(consecutive(0, 300), 3, 90);
         const expected = reference(refs, queries);
         for (const [rows, items] of [
-          [300, 5],
-          [64, 2],
-          [11, 1],
+          [300, 400],
+          [64, 128],
+          [11, 4],
         ] as const) {
           expectClose(sense(refs, queries, rows, items), expected, INTEGER);
         }
@@ -212,7 +212,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('signals of attention, %s
     );
   });
 
-  it('gives each entry the same bits however references are dealt out', () => {
+  it('gives each entry the same bits however entries are dealt out', () => {
     withScene(
       64,
       [
@@ -223,8 +223,8 @@ describe.each(['relaxed', 'plain', 'single'] as const)('signals of attention, %s
       () => {
         const refs = view(500, 2);
         const queries = ask(consecutive(470, 30), 3);
-        const whole = sense(refs, queries, 30, 8);
-        for (const [p, plane] of sense(refs, queries, 30, 1).entries()) expect(plane).toEqual(whole[p]);
+        const whole = sense(refs, queries, 30, 600);
+        for (const [p, plane] of sense(refs, queries, 30, 20).entries()) expect(plane).toEqual(whole[p]);
       },
     );
   });
@@ -232,7 +232,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('signals of attention, %s
   it('gives zeros where no row sees anything', () => {
     withScene(16, [{ k: 'f32', v: 'f32' }], 5, () => {
       const refs = view(70, 1).map(ref => ({ ...ref, shift: 50 }));
-      const result = sense(refs, ask([0, 20, 49], 2), 3, 1);
+      const result = sense(refs, ask([0, 20, 49], 2), 3, 64);
       for (const plane of result) expect(plane.every(x => x === 0)).toBe(true);
     });
   });

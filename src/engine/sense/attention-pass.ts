@@ -1,17 +1,17 @@
-import { ATTEND_BYTES, KIND_SENSE, KIND_SENSE_ROWS, REF_BYTES, SENSE_BYTES, TURN_BYTES } from '../../../kernels/abi.ts';
+import { ATTEND_BYTES, KIND_SENSE, KIND_SENSE_ROWS, SENSE_BYTES, TURN_BYTES } from '../../../kernels/abi.ts';
 import type { Kernels } from '../../backend/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
-import { liveInRange } from './live.ts';
-import type { Plane, SenseRecords } from './records.ts';
+import { lineOf, type Plane, type SenseRecords } from './records.ts';
 import { Space } from './space.ts';
 import type { SensePoint } from './types.ts';
 
-/** Rows whose statistics are held at once. */
+/** Rows that are worked on at once, and bytes of scores that they may take: fewer rows where there are many entries. */
 const BLOCK_ROWS = 1024;
+const BLOCK_BYTES = 32 << 20;
 /** Query vectors of one SENSE_ROWS record. */
 const QUERIES_PER_ITEM = 64;
-/** References (256 tokens) of one SENSE record: enough to reuse each turned query, few enough to share out. */
-const REFS_PER_ITEM = 4;
+/** Entries of one SENSE record. */
+const ENTRIES_PER_ITEM = 512;
 
 /** The last `rows` rows, and what is asked of them. */
 export interface RowWindow {
@@ -50,12 +50,15 @@ export class AttentionPass {
       greatest = Math.max(greatest, queries.positions[row]!);
     }
     this.#records.ensure(sequence, layer, greatest);
-    const view = (head: number) => sequence.entries(layer, head) * this.#group;
     let floats = 0;
     const offsets = Array.from({ length: kvHeads }, (_, head) => {
-      floats += view(head);
-      return floats - view(head);
+      const at = floats;
+      floats += lineOf(sequence.entries(layer, head)) * this.#group;
+      return at;
     });
+    const perItem = Math.max(1, Math.floor(QUERIES_PER_ITEM / this.#group));
+    const fitting = Math.min(BLOCK_ROWS, Math.floor(BLOCK_BYTES / Math.max(1, floats * 4)));
+    const blockRows = fitting < perItem ? Math.max(1, fitting) : fitting - (fitting % perItem);
     const space = new Space(this.#kernels.memory);
     try {
       const kept = [...new Set(windows.flatMap(window => [...window.planes]))];
@@ -68,8 +71,8 @@ export class AttentionPass {
         // Longer windows are made of these rows too.
         const asked = new Set(windows.slice(i).flatMap(w => [...w.planes]));
         while (done < window.rows) {
-          const rows = Math.min(BLOCK_ROWS, window.rows - done);
-          this.#block(point, queries.rows - done - rows, rows, done, asked, addressOf);
+          const rows = Math.min(blockRows, window.rows - done);
+          this.#block(point, queries.rows - done - rows, rows, done, asked, offsets, addressOf);
           done += rows;
         }
         results.set(window.rows, this.#copy(point, window.planes, addressOf));
@@ -87,6 +90,7 @@ export class AttentionPass {
     rows: number,
     seen: number,
     asked: ReadonlySet<Plane>,
+    offsets: readonly number[],
     addressOf: (plane: Plane, head: number) => number,
   ): void {
     const { sequence, layer } = point;
@@ -97,10 +101,16 @@ export class AttentionPass {
     const perItem = Math.max(1, Math.floor(QUERIES_PER_ITEM / group));
     const rowItems = Math.ceil(rows / perItem);
     let ranges = 0;
-    for (let head = 0; head < kvHeads; head++) ranges += Math.ceil(sequence.refCount(layer, head) / REFS_PER_ITEM);
+    let floats = 0;
+    for (let head = 0; head < kvHeads; head++) {
+      const entries = sequence.entries(layer, head);
+      ranges += Math.ceil(entries / ENTRIES_PER_ITEM);
+      floats += lineOf(entries) * group * rows;
+    }
     const space = new Space(memory);
     try {
       const norms = space.alloc(rows * heads * 8);
+      const scores = space.alloc(floats * 4);
       const positions = space.alloc(rows * 4);
       const shifts = sequence.shifts();
       const turns = space.alloc(rowItems * shifts.length * TURN_BYTES);
@@ -117,28 +127,28 @@ export class AttentionPass {
         }
       }
       this.#records.begin(sequence, layer, queries.address + from * heads * headDim * 4, positions);
+      const scoresOf = (head: number) => scores + offsets[head]! * rows * 4;
+      const normsOf = (head: number) => norms + head * rows * group * 8;
       let item = items;
       for (let head = 0; head < kvHeads; head++) {
         const refs = sequence.refCount(layer, head);
+        const line = lineOf(sequence.entries(layer, head));
         for (let i = 0; i < rowItems; i++, item += ATTEND_BYTES) {
           const row = i * perItem;
+          const count = Math.min(perItem, rows - row);
           const turn = turns + i * shifts.length * TURN_BYTES;
-          const to = norms + (head * rows + row) * group * 8;
-          this.#records.rows(item, head, 0, refs, row, Math.min(perItem, rows - row), turn, to);
+          const to = scoresOf(head) + row * group * line * 4;
+          this.#records.rows(item, head, 0, refs, row, count, turn, normsOf(head) + row * group * 8, to, line);
         }
       }
       this.#kernels.run(KIND_SENSE_ROWS, items, kvHeads * rowItems);
       item = items;
       for (let head = 0; head < kvHeads; head++) {
-        const refs = sequence.refCount(layer, head);
-        const normsOfHead = norms + head * rows * group * 8;
-        let entry = 0;
-        for (let first = 0; first < refs; first += REFS_PER_ITEM, item += SENSE_BYTES) {
-          const count = Math.min(REFS_PER_ITEM, refs - first);
-          this.#records.rows(item, head, first, count, 0, rows, turns, 0);
-          this.#records.entries(item, normsOfHead, entry, sequence.entries(layer, head), seen);
+        const entries = sequence.entries(layer, head);
+        for (let first = 0; first < entries; first += ENTRIES_PER_ITEM, item += SENSE_BYTES) {
+          const end = Math.min(entries, first + ENTRIES_PER_ITEM);
+          this.#records.entries(item, scoresOf(head), normsOf(head), rows, first, end, lineOf(entries), seen);
           for (const plane of asked) this.#records.plane(item, plane, addressOf(plane, head));
-          entry += liveInRange(memory, sequence.refs(layer, head) + first * REF_BYTES, count);
         }
       }
       this.#kernels.run(KIND_SENSE, items, ranges);
@@ -171,7 +181,8 @@ export class AttentionPass {
       for (let head = 0; head < this.#config.kvHeads; head++) {
         const entries = sequence.entries(layer, head);
         const at = addressOf(plane, head) / 4;
-        for (let g = 0; g < this.#group; g++) heads.push(f32.slice(at + g * entries, at + (g + 1) * entries));
+        const line = lineOf(entries);
+        for (let g = 0; g < this.#group; g++) heads.push(f32.slice(at + g * line, at + g * line + entries));
       }
       statistics[plane] = heads;
     }

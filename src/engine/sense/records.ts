@@ -19,14 +19,19 @@ import {
   ATTEND_WINDOW,
   REF_BYTES,
   SENSE_ENTROPY,
-  SENSE_ENTRY,
+  SENSE_FROM,
+  SENSE_GROUP,
   SENSE_M2,
   SENSE_MAX,
   SENSE_MEAN,
   SENSE_NORMS,
+  SENSE_ROWS,
+  SENSE_SCORE_STRIDE,
+  SENSE_SCORES,
   SENSE_SEEN,
   SENSE_STRIDE,
   SENSE_SUM,
+  SENSE_TO,
 } from '../../../kernels/abi.ts';
 import type { Memory } from '../../backend/types.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
@@ -95,7 +100,10 @@ export class SenseRecords {
     this.#positions = positions;
   }
 
-  /** An ATTEND record: rows [row, row + rows) of a head's group over references [first, first + count) of its view. */
+  /**
+   * A SENSE_ROWS record: rows [row, row + rows) of a head's group over references [first, first + count) of its view.
+   * @param norms, scores where statistics and scores of these rows go; scores of query vectors `stride` floats apart
+   */
   rows(
     at: number,
     head: number,
@@ -105,21 +113,23 @@ export class SenseRecords {
     rows: number,
     turns: number,
     norms: number,
-  ) {
+    scores: number,
+    stride: number,
+  ): void {
     const { heads, headDim, attentionScale, layerWindow } = this.#config;
     const { i32, f32 } = this.#memory;
     const sequence = this.#sequence!;
-    const stride = heads * headDim;
+    const width = heads * headDim;
     const word = at / 4;
     i32[word + ATTEND_REFS / 4] = sequence.refs(this.#layer, head) + first * REF_BYTES;
     i32[word + ATTEND_REF_COUNT / 4] = count;
-    i32[word + ATTEND_Q / 4] = this.#q + (row * stride + head * this.group * headDim) * 4;
-    i32[word + ATTEND_Q_STRIDE / 4] = stride;
+    i32[word + ATTEND_Q / 4] = this.#q + (row * width + head * this.group * headDim) * 4;
+    i32[word + ATTEND_Q_STRIDE / 4] = width;
     i32[word + ATTEND_ROWS / 4] = rows;
     i32[word + ATTEND_GROUP / 4] = this.group;
     i32[word + ATTEND_HEAD_DIM / 4] = headDim;
-    i32[word + ATTEND_OUT / 4] = 0;
-    i32[word + ATTEND_OUT_STRIDE / 4] = 0;
+    i32[word + ATTEND_OUT / 4] = scores;
+    i32[word + ATTEND_OUT_STRIDE / 4] = stride;
     i32[word + ATTEND_POSITIONS / 4] = this.#positions + row * 4;
     i32[word + ATTEND_TURNS / 4] = turns;
     i32[word + ATTEND_TURN_COUNT / 4] = sequence.shifts().length;
@@ -131,12 +141,29 @@ export class SenseRecords {
     i32[word + ATTEND_KEY_FINE / 4] = this.#fine;
   }
 
-  /** The rest of a SENSE record, no plane asked. */
-  entries(at: number, norms: number, entry: number, stride: number, seen: number): void {
+  /**
+   * A SENSE record of entries [from, to), no plane asked.
+   * @param stride floats between query vectors of the scores, and between query heads of the planes
+   */
+  entries(
+    at: number,
+    scores: number,
+    norms: number,
+    rows: number,
+    from: number,
+    to: number,
+    stride: number,
+    seen: number,
+  ): void {
     const { i32 } = this.#memory;
     const word = at / 4;
+    i32[word + SENSE_SCORES / 4] = scores;
+    i32[word + SENSE_SCORE_STRIDE / 4] = stride;
     i32[word + SENSE_NORMS / 4] = norms;
-    i32[word + SENSE_ENTRY / 4] = entry;
+    i32[word + SENSE_ROWS / 4] = rows;
+    i32[word + SENSE_GROUP / 4] = this.group;
+    i32[word + SENSE_FROM / 4] = from;
+    i32[word + SENSE_TO / 4] = to;
     i32[word + SENSE_STRIDE / 4] = stride;
     i32[word + SENSE_SEEN / 4] = seen;
     for (const plane of PLANES) i32[word + PLANE_FIELDS[plane] / 4] = 0;
@@ -146,6 +173,11 @@ export class SenseRecords {
   plane(at: number, plane: Plane, address: number): void {
     this.#memory.i32[(at + PLANE_FIELDS[plane]) / 4] = address;
   }
+}
+
+/** Floats that a line of so many entries takes: whole vectors, the last of which may be written beyond the entries. */
+export function lineOf(entries: number): number {
+  return (entries + 3) & ~3;
 }
 
 function unrotated(sequence: CacheSequence): boolean {
