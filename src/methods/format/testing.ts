@@ -1,0 +1,147 @@
+import { PAGE_TOKENS } from '../../../kernels/abi.ts';
+import type { PlaneFormat } from '../../cache/format.ts';
+import type { Action, CacheLayer, ModelShape, Policy, PromptLayer } from '../types.ts';
+
+/** Rows of one page of a view; `exact` stands for the format of rows that nothing has encoded. */
+export interface TrackedPage {
+  readonly positions: number[];
+  k: PlaneFormat;
+  v: PlaneFormat;
+}
+
+/**
+ * Views of one layer as lists of pages, without numbers in them: which planes of which entries have been encoded, and as
+ * what. Refuses what the contract of EncodeAction refuses.
+ */
+export class TrackedLayer {
+  readonly model: ModelShape;
+  readonly pages: TrackedPage[][];
+  readonly encoded: { head: number; plane: 'k' | 'v'; position: number }[] = [];
+  seen = 0;
+
+  constructor(model: ModelShape) {
+    this.model = model;
+    this.pages = Array.from({ length: model.kvHeads }, () => []);
+  }
+
+  /** A prompt of `rows` tokens, the rows that `keep` names per head staying, then the policy's decision. */
+  prompt(policy: Policy, rows: number, keep = (_head: number, _position: number) => true, layer = 0): void {
+    for (let i = 0; i < rows; i++) this.#append(keep);
+    this.apply(policy.decide!(this.#at(layer) as PromptLayer));
+  }
+
+  /** `steps` decoded tokens, with `filled` asked whenever the growing page of a view is full. */
+  decode(policy: Policy, steps: number, layer = 0): void {
+    for (let i = 0; i < steps; i++) {
+      this.#append(() => true);
+      const full = this.pages.some(view => view.at(-1)!.positions.length === PAGE_TOKENS && exact(view.at(-1)!));
+      if (full) this.apply(policy.filled!(this.#at(layer)));
+    }
+  }
+
+  /** Positions whose given plane is encoded, ascending. */
+  encodedPositions(head: number, plane: 'k' | 'v'): number[] {
+    return this.pages[head]!.flatMap(page => (page[plane] === 'f32' ? [] : page.positions));
+  }
+
+  /** Drops one entry: a hole in its page. */
+  drop(head: number, entry: number): void {
+    let from = 0;
+    for (const { positions } of this.pages[head]!) {
+      if (entry < from + positions.length) {
+        positions.splice(entry - from, 1);
+        return;
+      }
+      from += positions.length;
+    }
+  }
+
+  apply(actions: readonly Action[]): void {
+    for (const action of [...actions].sort((a, b) => ('from' in a && 'from' in b ? b.from - a.from : 0))) {
+      if (action.do !== 'encode') throw new Error(`A format does not ${action.do}.`);
+      this.#encode(action.head, action.from, action.to, action.k, action.v);
+    }
+  }
+
+  #append(keep: (head: number, position: number) => boolean): void {
+    for (const [head, view] of this.pages.entries()) {
+      if (!keep(head, this.seen)) continue;
+      const last = view.at(-1);
+      if (last && exact(last) && last.positions.length < PAGE_TOKENS) last.positions.push(this.seen);
+      else view.push({ positions: [this.seen], k: 'f32', v: 'f32' });
+    }
+    this.seen++;
+  }
+
+  #encode(head: number, from: number, to: number, k?: PlaneFormat, v?: PlaneFormat): void {
+    const view = this.pages[head]!;
+    const next: TrackedPage[] = [];
+    const moved: number[] = [];
+    let entry = 0;
+    for (const page of view) {
+      const [start, end] = [entry, entry + page.positions.length];
+      entry = end;
+      const inside = page.positions.slice(Math.max(0, from - start), Math.max(0, to - start));
+      if (inside.length === 0 || end <= from) {
+        if (start >= to) flush();
+        next.push(page);
+        continue;
+      }
+      for (const plane of ['k', 'v'] as const) {
+        if ((plane === 'k' ? k : v) && page[plane] !== 'f32') throw new Error(`${plane} is encoded already.`);
+        if (plane === 'k' ? k : v) for (const position of inside) this.encoded.push({ head, plane, position });
+      }
+      if (!k || !v) {
+        if (inside.length !== page.positions.length) throw new Error('One plane of a part of a page.');
+        next.push({ positions: page.positions, k: k ?? page.k, v: v ?? page.v });
+        continue;
+      }
+      const before = page.positions.slice(0, Math.max(0, from - start));
+      if (before.length > 0) next.push({ ...page, positions: before });
+      moved.push(...inside);
+      const after = page.positions.slice(Math.max(0, to - start));
+      if (end >= to) flush();
+      if (after.length > 0) next.push({ ...page, positions: after });
+    }
+    flush();
+    this.pages[head] = next;
+
+    function flush() {
+      while (moved.length > 0) next.push({ positions: moved.splice(0, PAGE_TOKENS), k: k!, v: v! });
+    }
+  }
+
+  #at(layer: number): CacheLayer {
+    const ranges = (head: number, fits: (page: TrackedPage) => boolean) => {
+      const found: [number, number][] = [];
+      let entry = 0;
+      for (const page of this.pages[head]!) {
+        const end = entry + page.positions.length;
+        if (fits(page)) {
+          if (found.at(-1)?.[1] === entry) found.at(-1)![1] = end;
+          else found.push([entry, end]);
+        }
+        entry = end;
+      }
+      return found;
+    };
+    const positions = (head: number) => Int32Array.from(this.pages[head]!.flatMap(page => page.positions));
+    return {
+      layer,
+      model: this.model,
+      seen: this.seen,
+      entries: head => positions(head).length,
+      positions,
+      fullPages: (head, _layer, plane) =>
+        ranges(head, page => page.positions.length === PAGE_TOKENS && (plane ? page[plane] === 'f32' : exact(page))),
+      exact: head => ranges(head, exact),
+      column: (_name, head) => new Float32Array(positions(head).length),
+      state: init => init(),
+      random: () => Math.random,
+    };
+  }
+}
+
+function exact({ k, v }: TrackedPage): boolean {
+  return k === 'f32' && v === 'f32';
+}
