@@ -6,6 +6,7 @@ import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import type { Context } from './io.ts';
+import { methodsCommand } from './methods.ts';
 import { modelsCommand } from './models.ts';
 import { pullCommand } from './pull.ts';
 import { report } from './report.ts';
@@ -19,6 +20,7 @@ const COMMANDS = {
   serve: serveCommand,
   pull: pullCommand,
   models: modelsCommand,
+  methods: methodsCommand,
   inspect: inspectCommand,
   score: scoreCommand,
   eval: evalCommand,

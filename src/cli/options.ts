@@ -10,6 +10,7 @@ import {
   type NumberRange,
 } from '../engine/validate.ts';
 import { KvasirError } from '../errors.ts';
+import { parseRecipe } from '../methods/recipe.ts';
 
 /** One option of the command line: what it is called, what it accepts, and which field of the library it sets. */
 export interface CliOption<Key extends string = string> {
@@ -62,6 +63,15 @@ const bias: Accepts = {
   },
 };
 
+/** A recipe; what is wrong in one raises `invalid_recipe` with the reason. */
+export const recipe: Accepts = {
+  what: 'a recipe; kvasir methods lists what it is made of',
+  parse(given) {
+    parseRecipe(given, '--kv');
+    return given;
+  },
+};
+
 type Keys<T> = Exclude<keyof T, 'name' | 'path'> & string;
 
 /** Where and how a model is loaded. */
@@ -79,6 +89,12 @@ export const LOAD_OPTIONS: readonly CliOption<Keys<LoadOptions>>[] = [
     accepts: choice(LOAD_CHOICES.provider),
   },
   { key: 'cache', flags: '--cache <format>', description: 'format of KV cache pages', accepts: choice(FORMAT_NAMES) },
+  {
+    key: 'kv',
+    flags: '--kv <recipe>',
+    description: "what is done to the KV cache, such as 'snapkv(keep=0.25) + kivi(bits=2)'; default: full",
+    accepts: recipe,
+  },
   {
     key: 'context',
     flags: '--context <tokens>',

@@ -1,7 +1,7 @@
 import { KvasirError } from '../errors.ts';
 import { findMethod, METHODS } from './index.ts';
 import { nearest } from './nearest.ts';
-import { optionsOf } from './options.ts';
+import { type OptionInfo, optionsOf } from './options.ts';
 import type { RecipeStep } from './recipe.ts';
 import { formatValue, type RawStep } from './recipe-text.ts';
 
@@ -27,7 +27,7 @@ export function resolveStep(step: RawStep, field: StepField): RecipeStep {
     const names = infos.map(({ name }) => name);
     throw unknown(`${method.name} has no option "${stranger}"`, stranger, names, field.member(stranger));
   }
-  const result = method.options.safeParse(given);
+  const result = method.options.safeParse(asChosen(given, infos));
   if (result.success) return { method: method.name, ...defined(result.data as object) };
   const issue = result.error.issues[0]!;
   const name = issue.path[0] === undefined ? undefined : String(issue.path[0]);
@@ -58,6 +58,16 @@ export function formatStep({ method: name, ...options }: RecipeStep): string {
   return written(name, short);
 }
 
+/** A text gives `true` and `2` as they look; an option that is a choice of words may have such words. */
+function asChosen(given: Record<string, unknown>, infos: readonly OptionInfo[]): Record<string, unknown> {
+  const chosen = Object.entries(given).map(([name, value]) => {
+    const values = infos.find(info => info.name === name)?.values;
+    const word = values?.includes(String(value)) && !values.includes(value as string);
+    return [name, word ? String(value) : value];
+  });
+  return Object.fromEntries(chosen);
+}
+
 function unknown(message: string, word: string, names: readonly string[], field: string): KvasirError {
   const meant = nearest(word, names);
   return new KvasirError('invalid_recipe', meant === undefined ? message : `${message}: did you mean "${meant}"?`, {
@@ -76,7 +86,12 @@ function show(value: unknown): unknown {
 }
 
 function written(name: string, options: object): string {
-  const list = Object.entries(options).map(([key, value]) => `${key}=${formatValue(value)}`);
+  const choices = new Set(
+    optionsOf(findMethod(name)!)
+      .filter(info => info.values)
+      .map(info => info.name),
+  );
+  const list = Object.entries(options).map(([key, value]) => `${key}=${choices.has(key) ? value : formatValue(value)}`);
   return list.length > 0 ? `${name}(${list.join(', ')})` : name;
 }
 

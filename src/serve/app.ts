@@ -3,6 +3,8 @@ import type { Context, MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import type { EngineApi } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
+import { describeMethod } from '../methods/describe.ts';
+import { METHODS } from '../methods/index.ts';
 import type { Catalogue } from '../model/catalogue.ts';
 import { ActiveRequests } from './active.ts';
 import { chat } from './chat.ts';
@@ -92,6 +94,7 @@ export function createApp(engine: EngineApi, options: AppOptions): OpenAPIHono {
     c.json({ object: 'list', data: await pool.list(), kvasir: { pull: pullCommand } }),
   );
   route('GET', '/v1/models/:id{.+}', async c => c.json(await pool.get(c.req.param('id')!)));
+  route('GET', '/v1/kvasir/methods', c => c.json({ object: 'list', data: METHODS.map(describeMethod) }));
   route('POST', '/tokenize', c => tokenize(c, services));
   route('POST', '/detokenize', c => detokenize(c, services));
   route('POST', '/load', c => load(c, services));

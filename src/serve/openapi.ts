@@ -68,6 +68,12 @@ const DOCUMENTED = [
     responses: { 200: json(schemas.Model, 'The model.'), 404: failures[404] },
   }),
   createRoute({
+    method: 'get',
+    path: '/v1/kvasir/methods',
+    summary: 'Methods that a recipe (`kv`) is made of',
+    responses: { 200: json(schemas.MethodList, 'The methods, with their options and what they go together with.') },
+  }),
+  createRoute({
     method: 'post',
     path: '/tokenize',
     summary: 'Token ids of a text or of a rendered chat',
@@ -108,5 +114,8 @@ const DOCUMENTED = [
 /** Puts every route into the document that /openapi.json gives. */
 export function documentRoutes(app: OpenAPIHono): void {
   app.openAPIRegistry.registerComponent('securitySchemes', 'key', { type: 'http', scheme: 'bearer' });
+  for (const [name, schema] of Object.entries(schemas.COMPONENTS)) {
+    app.openAPIRegistry.registerComponent('schemas', name, schema as object);
+  }
   for (const route of DOCUMENTED) app.openAPIRegistry.registerPath(route);
 }

@@ -1,4 +1,5 @@
 import type { GenerateOptions } from '../engine/types.ts';
+import { parseRecipe, type RecipeInput } from '../methods/recipe.ts';
 import type { ChatMessage } from '../model/types.ts';
 import { HttpError } from './errors.ts';
 import type { ChatRequestBody, CompletionRequestBody, MessageBody } from './schemas.ts';
@@ -8,6 +9,12 @@ type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
 /** Leaves out what is undefined: to the engine, an option that is there was set. */
 function defined<T extends object>(options: T): Partial<Defined<T>> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<Defined<T>>;
+}
+
+/** Refused here, before a model is loaded for the request. */
+function recipe(kv: unknown): RecipeInput | undefined {
+  parseRecipe(kv);
+  return kv as RecipeInput | undefined;
 }
 
 function commonOptions(body: ChatRequestBody | CompletionRequestBody) {
@@ -27,6 +34,7 @@ function commonOptions(body: ChatRequestBody | CompletionRequestBody) {
     n: body.n,
     stop: typeof body.stop === 'string' ? [body.stop] : body.stop,
     cache: body.cache,
+    kv: recipe(body.kv),
     prefill: body.prefill,
     ignoreEnd: body.ignore_eos,
   };

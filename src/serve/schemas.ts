@@ -1,6 +1,8 @@
 import { z } from '@hono/zod-openapi';
 import { FORMAT_NAMES } from '../cache/types.ts';
 import { MAX_STOP_LENGTH, MAX_STOPS, NUMBER_RANGES, type NumberRange } from '../engine/validate.ts';
+import { stepSchema } from '../methods/describe.ts';
+import { METHODS } from '../methods/index.ts';
 
 /**
  * Every request and response body of the server. A field that stands in no schema is refused by name (`unknown field`);
@@ -59,6 +61,24 @@ const logitBias = z
   })
   .refine(bias => Object.keys(bias).length <= 1024, { error: 'at most 1024 entries' });
 
+/** Schemas in the document that no body is checked against as a whole: `parseRecipe` says better what is wrong. */
+export const COMPONENTS = {
+  RecipeStep: { oneOf: METHODS.map(stepSchema) },
+  Recipe: {
+    description:
+      'What is done to the KV cache: text such as `snapkv(keep=0.25) + kivi(bits=2)`, a step, or a list of steps in the order in which they act. `full`: nothing.',
+    anyOf: [
+      { type: 'string' },
+      { $ref: '#/components/schemas/RecipeStep' },
+      { type: 'array', maxItems: 16, items: { $ref: '#/components/schemas/RecipeStep' } },
+    ],
+  },
+};
+const recipe = z.unknown().openapi({
+  anyOf: [{ $ref: '#/components/schemas/Recipe' }],
+  description: "Extension. Default: the model's recipe, `full` where it has none.",
+});
+
 /** What chat and text completions have in common. Names outside OpenAI's are the ones vLLM and llama.cpp use. */
 const sampling = {
   model: modelName,
@@ -89,6 +109,7 @@ const sampling = {
     .enum(FORMAT_NAMES)
     .optional()
     .openapi({ description: 'Extension. How the KV cache of this request is held.' }),
+  kv: recipe.optional(),
   prefill: z.enum(['token', 'layer']).optional().openapi({
     description: 'Extension. Order of prefill: tiles of tokens through all layers, or all tokens layer by layer.',
   }),
@@ -162,7 +183,13 @@ export const Extension = z
       prefill_tokens_per_second: z.number(),
       decode_tokens_per_second: z.number(),
     }),
-    cache: z.object({ format: z.enum(FORMAT_NAMES), bytes: z.int(), peak: z.int() }),
+    cache: z.object({
+      format: z.enum(FORMAT_NAMES),
+      recipe: text.openapi({ description: 'In short text; `full` where nothing was done to the cache.' }),
+      kept: z.number().openapi({ description: 'Entries a layer and KV head holds at the end, averaged.' }),
+      bytes: z.int(),
+      peak: z.int(),
+    }),
   })
   .openapi('Kvasir', { description: 'On the response, or on the last chunk of a stream.' });
 
@@ -249,6 +276,27 @@ export const ModelList = z
     kvasir: z.object({ pull: text.openapi({ description: 'A command that gets a better model.' }) }),
   })
   .openapi('ModelList');
+
+export const MethodList = z
+  .object({
+    object: z.literal('list'),
+    data: z.array(
+      z.looseObject({
+        name: text,
+        title: text,
+        family: text,
+        summary: text,
+        claim: text,
+        profile: text.nullable(),
+        paper: z.looseObject({ title: text, date: text, arxiv: text, venue: text.optional() }).nullable(),
+        options: z.array(z.looseObject({ name: text, type: text, allowed: text, description: text })),
+        traits: z.looseObject({ stage: text, prefixStable: z.boolean() }),
+        worksWith: z.array(text),
+        notWith: z.array(text),
+      }),
+    ),
+  })
+  .openapi('MethodList');
 
 export const TokenizeResponse = z
   .object({ tokens: z.array(z.int()), count: z.int(), max_model_len: z.int() })

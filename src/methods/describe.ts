@@ -1,0 +1,56 @@
+import { z } from 'zod';
+import { composable } from './composition.ts';
+import { METHODS } from './index.ts';
+import { type OptionInfo, optionsOf } from './options.ts';
+import type { Method, Paper, Traits } from './types.ts';
+
+/** Everything that a user wants to know of a method, as plain data. */
+export interface MethodDescription {
+  readonly name: string;
+  readonly title: string;
+  readonly family: Method['family'];
+  readonly summary: string;
+  readonly paper: Paper | null;
+  readonly claim: string;
+  readonly options: readonly OptionInfo[];
+  readonly traits: Traits;
+  /** The kind of profile file that it needs. */
+  readonly profile: string | null;
+  /** Names of methods that may stand in a recipe beside it, all options at their defaults. */
+  readonly worksWith: readonly string[];
+  readonly notWith: readonly string[];
+}
+
+export function describeMethod(method: Method): MethodDescription {
+  const { name, title, family, summary, paper, claim, traits, profile = null } = method;
+  const others: readonly Method[] = METHODS.filter(other => other.name !== name);
+  const names = (fits: boolean) => others.filter(other => composable(method, other) === fits).map(other => other.name);
+  const options = optionsOf(method);
+  return {
+    name,
+    title,
+    family,
+    summary,
+    paper,
+    claim,
+    options,
+    traits,
+    profile,
+    worksWith: names(true),
+    notWith: names(false),
+  };
+}
+
+/** JSON Schema of one step of a recipe as an object: `{ "method": name, ...options }`. */
+export function stepSchema(method: Method): Record<string, unknown> {
+  const { $schema: _, ...schema } = z.toJSONSchema(method.options, { io: 'input', unrepresentable: 'any' });
+  const properties = { method: { type: 'string', const: method.name }, ...schema.properties };
+  return {
+    ...schema,
+    title: method.title,
+    description: method.summary,
+    properties,
+    required: ['method', ...(schema.required ?? [])],
+    additionalProperties: false,
+  };
+}
