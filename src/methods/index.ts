@@ -1,11 +1,33 @@
+import { adakv } from './allocate/adakv.ts';
+import { cake } from './allocate/cake.ts';
+import { pyramidkv } from './allocate/pyramidkv.ts';
 import { full } from './control/full.ts';
+import { random } from './control/random.ts';
+import { h2o } from './keep/h2o.ts';
+import { snapkv } from './keep/snapkv.ts';
+import { streamingLlm } from './keep/streaming-llm.ts';
+import { tova } from './keep/tova.ts';
+import { treekv } from './keep/treekv.ts';
+import { fastkv } from './skip/fastkv.ts';
 import type { Method } from './types.ts';
 
 /**
  * The registry: recipes, help, docs, the HTTP schema and the conformance tests know the methods that stand here, in the order
  * in which they are shown. A line added here is all that a new method needs to be found.
  */
-export const METHODS = [full] as const satisfies readonly Method[];
+export const METHODS = [
+  full,
+  random,
+  streamingLlm,
+  h2o,
+  tova,
+  snapkv,
+  treekv,
+  pyramidkv,
+  adakv,
+  cake,
+  fastkv,
+] as const satisfies readonly Method[];
 
 export type MethodName = (typeof METHODS)[number]['name'];
 

@@ -1,0 +1,83 @@
+import { z } from 'zod';
+import { defineMethod } from '../define.ts';
+import { keepsAll, tokensKept } from '../shared/budget.ts';
+import { keepBest } from '../shared/keep.ts';
+import { chunked, eviction, group, pooling, window, withBudget } from '../shared/options.ts';
+import { topK } from '../shared/top-k.ts';
+import { windowScore } from '../shared/window-score.ts';
+import type { PerHead } from '../types.ts';
+
+/**
+ * Ada-KV (arXiv 2407.11550, section 3): SnapKV's scores, taken together over the heads of a layer: heads whose scores reach
+ * into the layer's best get more of its budget, none less than `alpha` of an equal share. Heads end up with different lengths.
+ */
+export const adakv = defineMethod({
+  name: 'adakv',
+  title: 'Ada-KV',
+  family: 'allocate',
+  summary:
+    'Keeps by the same scores as SnapKV and moves budget to the heads whose attention is spread. Use it wherever SnapKV fits.',
+  paper: {
+    title: 'Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM Inference',
+    date: '2024-07',
+    arxiv: '2407.11550',
+    venue: 'NeurIPS 2025',
+  },
+  claim:
+    'Better than an equal budget a head for SnapKV and PyramidKV on 29 datasets, also without the question in view.',
+  options: withBudget(
+    { budget: 1024 },
+    {
+      alpha: z
+        .number()
+        .min(0)
+        .max(1)
+        .default(0.2)
+        .describe('Share of the budget that is dealt out equally; 1 is SnapKV'),
+      weighted: z
+        .boolean()
+        .default(false)
+        .describe("Weigh a head's scores by the share of their sum that its best have"),
+      window: window(32),
+      ...pooling('max', 7),
+      group: group('mean'),
+      ...eviction,
+    },
+  ),
+  traits: { stage: 'keep', prefixStable: false, ragged: 'both' },
+  create(options) {
+    if (keepsAll(options)) return {};
+    const score = windowScore(options, 'mean', 'group');
+    return {
+      ...chunked(options),
+      sense: () => [score],
+      decide(at) {
+        const scores = at.signal(score);
+        const share = tokensKept(options, at, options.window) - options.window;
+        const weighed = options.weighted ? scores.map(head => weigh(head, share)) : scores;
+        const floor = Math.floor(options.alpha * share + 1e-9);
+        const budgets = hits(weighed, share).map(hit => options.window + Math.round(hit * (1 - options.alpha) + floor));
+        return keepBest(at, scores, budgets, options.window);
+      },
+    };
+  },
+});
+
+/** How many of the layer's heads x `share` best entries lie in each head. */
+function hits(scores: PerHead, share: number): number[] {
+  const all = Float32Array.from(scores.flatMap(head => [...head]));
+  const best = topK(all, scores.length * share);
+  let start = 0;
+  return scores.map(head => {
+    const [from, to] = [start, start + head.length];
+    start = to;
+    return best.filter(i => i >= from && i < to).length;
+  });
+}
+
+/** Scores times the share of their sum that the best of them have. */
+function weigh(scores: Float32Array, share: number): Float32Array {
+  const total = scores.reduce((a, b) => a + b, 0);
+  const best = topK(scores, share).reduce((sum, i) => sum + scores[i]!, 0);
+  return total > 0 ? scores.map(value => (value * best) / total) : scores;
+}
