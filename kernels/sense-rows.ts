@@ -118,7 +118,9 @@ function addToNorm(scratch: usize, i: i32, s: usize, lo: i32, hi: i32): void {
 }
 
 function fillUnseen(to: usize, count: i32): void {
-  for (const end = to + (count << 2); to < end; to += 4) store<f32>(to, -Infinity as f32);
+  const end = to + (count << 2);
+  for (; to + 16 <= end; to += 16) v128.store(to, f32x4.splat(-Infinity as f32));
+  for (; to < end; to += 4) store<f32>(to, -Infinity as f32);
 }
 
 /** The live ones of a page's scores s[lo .. hi), side by side. Live rows outside are not seen. */

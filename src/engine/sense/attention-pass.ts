@@ -1,6 +1,7 @@
 import { ATTEND_BYTES, KIND_SENSE, KIND_SENSE_ROWS, SENSE_BYTES, TURN_BYTES } from '../../../kernels/abi.ts';
 import type { Kernels } from '../../backend/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
+import { Reach } from './reach.ts';
 import { lineOf, type Plane, type SenseRecords } from './records.ts';
 import { Space } from './space.ts';
 import type { SensePoint } from './types.ts';
@@ -59,6 +60,7 @@ export class AttentionPass {
     const perItem = Math.max(1, Math.floor(QUERIES_PER_ITEM / this.#group));
     const fitting = Math.min(BLOCK_ROWS, Math.floor(BLOCK_BYTES / Math.max(1, floats * 4)));
     const blockRows = fitting < perItem ? Math.max(1, fitting) : fitting - (fitting % perItem);
+    const reaches = offsets.map((_, head) => new Reach(this.#kernels.memory, sequence, layer, head));
     const space = new Space(this.#kernels.memory);
     try {
       const kept = [...new Set(windows.flatMap(window => [...window.planes]))];
@@ -72,7 +74,7 @@ export class AttentionPass {
         const asked = new Set(windows.slice(i).flatMap(w => [...w.planes]));
         while (done < window.rows) {
           const rows = Math.min(blockRows, window.rows - done);
-          this.#block(point, queries.rows - done - rows, rows, done, asked, offsets, addressOf);
+          this.#block(point, queries.rows - done - rows, rows, done, asked, offsets, reaches, addressOf);
           done += rows;
         }
         results.set(window.rows, this.#copy(point, window.planes, addressOf));
@@ -91,6 +93,7 @@ export class AttentionPass {
     seen: number,
     asked: ReadonlySet<Plane>,
     offsets: readonly number[],
+    reaches: readonly Reach[],
     addressOf: (plane: Plane, head: number) => number,
   ): void {
     const { sequence, layer } = point;
@@ -116,6 +119,8 @@ export class AttentionPass {
       const turns = space.alloc(rowItems * shifts.length * TURN_BYTES);
       const items = space.alloc(Math.max(kvHeads * rowItems * ATTEND_BYTES, ranges * SENSE_BYTES));
       const at = queries.positions.subarray(from, from + rows);
+      // Entries after the last one that is seen get zeros, which only a mean takes notice of.
+      const last = asked.has('mean') ? Number.POSITIVE_INFINITY : at.reduce((a, b) => Math.max(a, b), 0);
       const tables = Array.from(shifts, shift => this.#table(layer, at, shift, space));
       memory.i32.set(at, positions / 4);
       const { rotary } = this.#records.ropeOf(layer);
@@ -131,7 +136,7 @@ export class AttentionPass {
       const normsOf = (head: number) => norms + head * rows * group * 8;
       let item = items;
       for (let head = 0; head < kvHeads; head++) {
-        const refs = sequence.refCount(layer, head);
+        const { refs } = reaches[head]!.until(last);
         const line = lineOf(sequence.entries(layer, head));
         for (let i = 0; i < rowItems; i++, item += ATTEND_BYTES) {
           const row = i * perItem;
@@ -144,14 +149,15 @@ export class AttentionPass {
       this.#kernels.run(KIND_SENSE_ROWS, items, kvHeads * rowItems);
       item = items;
       for (let head = 0; head < kvHeads; head++) {
-        const entries = sequence.entries(layer, head);
+        const { entries } = reaches[head]!.until(last);
+        const line = lineOf(sequence.entries(layer, head));
         for (let first = 0; first < entries; first += ENTRIES_PER_ITEM, item += SENSE_BYTES) {
           const end = Math.min(entries, first + ENTRIES_PER_ITEM);
-          this.#records.entries(item, scoresOf(head), normsOf(head), rows, first, end, lineOf(entries), seen);
+          this.#records.entries(item, scoresOf(head), normsOf(head), rows, first, end, line, seen);
           for (const plane of asked) this.#records.plane(item, plane, addressOf(plane, head));
         }
       }
-      this.#kernels.run(KIND_SENSE, items, ranges);
+      this.#kernels.run(KIND_SENSE, items, (item - items) / SENSE_BYTES);
     } finally {
       space.free();
     }
