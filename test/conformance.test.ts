@@ -1,0 +1,155 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Kernels } from '../src/backend/types.ts';
+import type { LoadedModel } from '../src/engine/loaded-model.ts';
+import { runForced } from '../src/engine/score.ts';
+import { METHODS } from '../src/methods/index.ts';
+import type { Method } from '../src/methods/types.ts';
+import { testPath } from './golden.ts';
+import { BUNDLED, openKernels, openLoaded } from './models.ts';
+import { force, stepTogether, Written } from './recipes.ts';
+
+/**
+ * Every method of the registry on every model, in every situation in which a cache is used. A method joins by being
+ * registered: its defaults are used, with a budget that the short prompts exceed.
+ */
+const MODELS = [
+  { name: 'kvasir-mini', path: BUNDLED, mode: 'fast', prompt: 450 },
+  { name: 'tiny GQA', path: testPath('models/qwen3'), mode: 'exact', prompt: 300 },
+  { name: 'tiny MHA', path: testPath('models/llama-linear'), mode: 'exact', prompt: 300 },
+] as const;
+
+/** Settings that make a method act on prompts of this size and on models of two layers. */
+const SMALL: Readonly<Record<string, string>> = {
+  'streaming-llm': 'budget=96',
+  h2o: 'keep=0.4',
+  tova: 'budget=96',
+  treekv: 'budget=96',
+  cake: 'budget=96',
+  fastkv: 'keep=0.4, layer=0',
+  kivi: 'residual=64',
+  minicache: 'start=0',
+  xkv: 'group=2, ratioK=0.5, ratioV=0.5',
+  louiskv: 'budget=64, recent=32',
+};
+const WRITTEN = 80;
+
+/** What makes a method the full cache; absent: it has no such setting. */
+const NEUTRAL: Readonly<Record<string, string>> = {};
+
+const methods: readonly Method[] = METHODS.filter(method => method.name !== 'full');
+const recipeOf = (method: Method): string => {
+  const small = SMALL[method.name];
+  if (small !== undefined) return `${method.name}(${small})`;
+  return 'keep' in ((method.options as { shape?: object }).shape ?? {}) ? `${method.name}(keep=0.4)` : method.name;
+};
+
+let kernels: Kernels;
+beforeAll(async () => {
+  kernels = await openKernels(2);
+});
+afterAll(() => kernels.dispose());
+
+describe.each(MODELS)('$name', ({ path, mode, prompt }) => {
+  let model: LoadedModel;
+  let small: LoadedModel;
+  const tokens = (count: number, salt: number) => {
+    const { vocab } = model.info;
+    return Array.from({ length: count }, (_, i) => 3 + (((i * 7919 + salt * 104729) ^ (i >> 3)) % (vocab - 4)));
+  };
+  beforeAll(async () => {
+    model = await openLoaded(kernels, path, { mode, tile: 256, deterministic: true });
+    small = await openLoaded(kernels, path, { mode, tile: 63, deterministic: true });
+  });
+  afterAll(async () => {
+    await model.dispose();
+    await small.dispose();
+  });
+
+  test.each(methods.map(method => [method.name, method] as const))('%s', async (_, method) => {
+    const kv = recipeOf(method);
+    const [first, second] = [tokens(prompt, 1), tokens(70, 2)];
+    const written = tokens(WRITTEN, 3);
+
+    using one = new Written(model, kv);
+    const afterPrompt = await one.prompt(first);
+    const kept = snapshot(one);
+    using fork = one.fork();
+    using other = one.fork();
+    const alone = await force(one, written);
+    for (const logits of [afterPrompt, ...alone]) expect(logits.every(Number.isFinite)).toBe(true);
+    checkPositions(one, method);
+    checkBytes(one);
+
+    // In tiles of another size: the same entries, the same answers.
+    using tiles = new Written(small, kv);
+    expect(await tiles.prompt(first)).toEqual(afterPrompt);
+    expect(snapshot(tiles)).toEqual(kept);
+
+    // A fork, beside another fork and a stranger that write other things.
+    using stranger = new Written(model, kv);
+    await stranger.prompt(second);
+    for (const [i, token] of written.slice(0, 20).entries()) {
+      const [ours] = await stepTogether([
+        { at: fork, token },
+        { at: stranger, token: written[(i * 5) % WRITTEN]! },
+        { at: other, token: written[WRITTEN - 1 - i]! },
+      ]);
+      expect(ours).toEqual(alone[i]);
+    }
+
+    // A second turn.
+    const turned = await one.prompt(second);
+    expect(turned.every(Number.isFinite)).toBe(true);
+    checkPositions(one, method);
+    checkBytes(one);
+  });
+
+  test.each(methods.filter(({ name }) => NEUTRAL[name]).map(({ name }) => name))('%s, set to change nothing', async name => {
+    const given = [...tokens(prompt, 1), ...tokens(20, 3)];
+    const full: Float32Array[] = [];
+    const sequence = model.cache.create({ owner: 'test', pages: { formatK: 'f32', formatV: 'f32' } });
+    await runForced(model.forward, sequence, given, 'layer', prompt - 1, (work, row, logits) => {
+      const at = work.position + row - (prompt - 1);
+      if (at >= 0) full[at] = logits.slice();
+    });
+    sequence.free();
+    using neutral = new Written(model, `${name}(${NEUTRAL[name]})`);
+    const logits = [await neutral.prompt(given.slice(0, prompt)), ...(await force(neutral, given.slice(prompt)))];
+    for (const [i, row] of logits.entries())
+      expect(Math.max(...row.map((value, id) => Math.abs(value - full[i]![id]!)))).toBeLessThan(2e-2);
+  });
+});
+
+function eachView(written: Written, use: (slot: number, head: number) => void): void {
+  const { slots, kvHeads } = written.model.cache.shape;
+  for (let slot = 0; slot < slots; slot++) for (let head = 0; head < kvHeads; head++) use(slot, head);
+}
+
+function snapshot(written: Written): number[][] {
+  const views: number[][] = [];
+  eachView(written, (slot, head) => views.push([...written.sequence.positions(slot, head)]));
+  return views;
+}
+
+/** No token twice, none that has not been seen; what is renumbered counts on without a gap. */
+function checkPositions(written: Written, method: Method): void {
+  const { seen } = written.run;
+  eachView(written, (slot, head) => {
+    const positions = written.sequence.positions(slot, head);
+    expect(positions.length).toBeGreaterThan(0);
+    expect(new Set(positions).size).toBe(positions.length);
+    expect(Math.max(...positions)).toBeLessThan(seen);
+    expect(Math.min(...positions)).toBeGreaterThanOrEqual(0);
+    if (method.traits.renumbers) expect(Math.max(...positions)).toBeLessThan(seen);
+  });
+}
+
+/** What the sequence says it holds is what its parts come to, and no view has pages it does not need. */
+function checkBytes(written: Written): void {
+  const { held, bytes } = written.sequence.stats();
+  expect(Object.values(bytes).reduce((sum, part) => sum + part, 0)).toBe(held);
+  eachView(written, (slot, head) => {
+    const entries = written.sequence.entries(slot, head);
+    expect(written.sequence.refCount(slot, head)).toBeLessThanOrEqual(2 * Math.ceil(entries / 64) + 4);
+  });
+}
