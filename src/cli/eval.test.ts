@@ -50,7 +50,7 @@ test.each<[string, RegExp]>([
   ['--lengths 5000', /a length does not fit the model \(lengths: 5000; allowed: whole numbers from 1 to 4096/],
   ['--lengths 20 --tasks vt-2x3', /task vt-2x3 does not fit 20 tokens/],
   ['--n 0', /\(--n: 0;/],
-  ['--cache int3', /no such cache setting \(cache: int3; allowed: f32, f16, int8\)/],
+  ['--cache int3', /\(--cache: int3; allowed: f32, f16, int8; several parted by commas\)/],
   ['--meter wishful', /\(--meter: wishful; allowed: forced, greedy\)/],
   ['--phrasing rude', /\(--phrasing: rude; allowed: training, natural\)/],
   ['--tasks perplexity --text /absent', /the text cannot be read: ENOENT/],

@@ -1,13 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { FORMAT_NAMES } from '../cache/types.ts';
 import type { EngineOptions, LoadOptions } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
-import { cacheSetting } from '../eval/cache-setting.ts';
+import { type CacheSetting, cacheSetting } from '../eval/cache-setting.ts';
 import { reportTables } from '../eval/report.ts';
 import { type Cell, type EvalPlan, METERS, runEval, TEXT_MEASURES } from '../eval/run.ts';
 import { findTask, STRONG, TASKS } from '../eval/tasks/index.ts';
 import type { Phrasing } from '../eval/tasks/types.ts';
+import { formatRecipe, parseRecipe } from '../methods/recipe.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
 import { table } from './format.ts';
 import { type Context, printJson } from './io.ts';
@@ -22,6 +24,7 @@ import {
   nonEmpty,
   number,
   pick,
+  recipe,
 } from './options.ts';
 import { Progress } from './progress.ts';
 
@@ -29,6 +32,13 @@ const names = (what: string) => ({
   what,
   parse: (text: string) => (/^[\w-]+(,[\w-]+)*$/.test(text) ? text.split(',') : undefined),
 });
+const FORMATS = {
+  what: `${FORMAT_NAMES.join(', ')}; several parted by commas`,
+  parse(text: string) {
+    const given = text.split(',');
+    return given.every(name => (FORMAT_NAMES as readonly string[]).includes(name)) ? given : undefined;
+  },
+};
 const LENGTHS = {
   what: 'whole numbers from 1, parted by commas',
   parse(text: string) {
@@ -63,9 +73,16 @@ const OWN: readonly CliOption[] = [
   {
     key: 'cache',
     flags: '--cache <settings>',
-    description: 'cache settings, parted by commas, each run on the same instances: f32, f16, int8',
-    accepts: names('names parted by commas'),
+    description: 'page formats, each with each recipe, on the same instances',
+    accepts: FORMATS,
     default: ['f32'],
+  },
+  {
+    key: 'kv',
+    flags: '--kv <recipe>',
+    description: "what is done to the KV cache, such as 'snapkv(keep=0.25) + kivi(bits=2)'; default: full",
+    accepts: recipe,
+    list: true,
   },
   {
     key: 'meter',
@@ -101,7 +118,7 @@ const OWN: readonly CliOption[] = [
     accepts: nonEmpty,
   },
 ];
-const LOAD = LOAD_OPTIONS.filter(option => option.key !== 'cache');
+const LOAD = LOAD_OPTIONS.filter(option => option.key !== 'cache' && option.key !== 'kv');
 
 /** `kvasir eval`: what a model gets right, and how far a cache setting moves it. */
 export function evalCommand(command: Command, context: Context): Command {
@@ -183,10 +200,19 @@ async function planOf(options: Record<string, unknown>): Promise<Omit<EvalPlan, 
     n,
     seed,
     meter,
-    caches: (options.cache as string[]).map(text => cacheSetting(text, prefill)),
+    caches: cacheSettings((options.kv as string[] | undefined) ?? ['full'], options.cache as string[], prefill),
     books: await bundledCorpus(),
     ...(options.text !== undefined && { text: await readText(options.text as string) }),
   };
+}
+
+/** Every recipe on every page format, each once. */
+function cacheSettings(recipes: string[], formats: string[], prefill?: 'token' | 'layer'): CacheSetting[] {
+  const settings = recipes.flatMap(given => {
+    const kv = formatRecipe(parseRecipe(given, '--kv'));
+    return formats.map(format => cacheSetting(`${kv} @ ${format}`, prefill));
+  });
+  return [...new Map(settings.map(setting => [setting.name, setting])).values()];
 }
 
 async function readText(path: string): Promise<string> {

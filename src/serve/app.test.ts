@@ -284,10 +284,21 @@ describe('the other paths', () => {
     const document = await (await call('/openapi.json')).json();
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths).sort()).toEqual(
-      ['/detokenize', '/health', '/load', '/stats', '/tokenize', CHAT, TEXT, '/v1/models', '/v1/models/{id}'].sort(),
+      [
+        '/detokenize',
+        '/health',
+        '/load',
+        '/stats',
+        '/tokenize',
+        CHAT,
+        TEXT,
+        '/v1/models',
+        '/v1/models/{id}',
+        '/v1/kvasir/methods',
+      ].sort(),
     );
     const properties = Object.keys(document.components.schemas.ChatRequest.properties);
-    for (const name of ['top_k', 'min_p', 'repetition_penalty', 'cache', 'ignore_eos'])
+    for (const name of ['top_k', 'min_p', 'repetition_penalty', 'cache', 'kv', 'ignore_eos'])
       expect(properties).toContain(name);
   });
 

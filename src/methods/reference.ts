@@ -1,0 +1,120 @@
+import { describeMethod, type MethodDescription } from './describe.ts';
+import { METHODS } from './index.ts';
+import type { OptionInfo } from './options.ts';
+import { RULES, STAGE_DOES, STAGES } from './rules.ts';
+
+const HEAD = `# Recipes
+
+A recipe says what is done to the KV cache of a request: methods, in the order in which they act, with their options. This page
+is made by \`node scripts/recipe-docs.ts\` from the registry that checks recipes; \`kvasir methods [name]\` and
+\`GET /v1/kvasir/methods\` tell the same.
+
+\`\`\`sh
+kvasir generate --kv 'snapkv(keep=0.25) + kivi(bits=2)' --prompt-file report.txt
+curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' -d '{
+  "model": "kvasir-mini", "kv": "snapkv(keep=0.25) + kivi(bits=2)", "messages": [{"role": "user", "content": "…"}]}'
+\`\`\`
+
+A recipe is given by request (\`kv\` of \`generate\`, \`chat\`, \`score\` and of the HTTP body) or for a model (\`kv\` of \`load\`, \`--kv\`
+of the command line): then it holds for requests that name none. \`full\` is the full cache, also where the model has a recipe.
+The answer's \`kvasir.cache\` says which \`recipe\` ran, how many entries were \`kept\`, and the bytes held at the end and at the peak.
+
+## Three forms
+
+| form | example |
+| --- | --- |
+| text | \`snapkv(keep=0.25, window=32) + kivi(bits=2)\` |
+| a typed object, or a list of them | \`[{ method: 'snapkv', keep: 0.25, window: 32 }, { method: 'kivi', bits: 2 }]\` |
+| JSON text of either | \`{"method": "snapkv", "keep": 0.25}\` |
+
+All three are taken wherever a recipe is. The text:
+
+\`\`\`
+recipe = step { "+" step }
+step   = name [ "(" [ option { "," option } ] ")" ]
+option = name "=" value
+value  = number | true | false | word | "text" | "[" [ value { "," value } ] "]"
+\`\`\`
+
+Options that are left out have their defaults. An unknown method or option, a value out of range and methods that do not go
+together are refused with \`invalid_recipe\` (HTTP 400, exit code 2), naming what is wrong, why, and what would do.`;
+
+/** docs/recipes.md, from the registry and the rules. */
+export function recipeReference(): string {
+  const methods = METHODS.map(describeMethod);
+  const common = commonOptions(methods);
+  const parts = [
+    HEAD,
+    '## Methods',
+    table(
+      ['method', 'stage', 'reuse by prefix', 'what it does'],
+      methods.map(({ name, traits, summary }) => [
+        `[\`${name}\`](#${name})`,
+        traits.stage,
+        traits.prefixStable ? 'yes' : 'no',
+        summary.split('. ')[0]!.replace(/\.$/, ''),
+      ]),
+    ),
+    'A prefix of the cache is reused under another continuation only where every method of the recipe allows it.',
+    '## What goes together',
+    `Stages: ${STAGES.map(stage => `\`${stage}\` ${STAGE_DOES[stage]}`).join('; ')}.`,
+    RULES.map(rule => `- ${rule.text}`).join('\n'),
+    ...(common.length > 0
+      ? [
+          '## Common options',
+          'These mean the same in every method that has them; their defaults differ.',
+          optionTable(common, false),
+        ]
+      : []),
+    ...methods.map(method => section(method)),
+  ];
+  return `${parts.join('\n\n')}\n`;
+}
+
+/** Options that three methods or more have under the same name with the same meaning. */
+function commonOptions(methods: readonly MethodDescription[]): OptionInfo[] {
+  const all = methods.flatMap(method => method.options);
+  const same = (a: OptionInfo, b: OptionInfo) => a.name === b.name && a.description === b.description;
+  const firsts = all.filter((option, i) => all.findIndex(other => same(other, option)) === i);
+  return firsts.filter(option => all.filter(other => same(other, option)).length >= 3);
+}
+
+function section({
+  name,
+  title,
+  summary,
+  paper,
+  claim,
+  options,
+  profile,
+  worksWith,
+  notWith,
+}: MethodDescription): string {
+  const list = (names: readonly string[]) => names.map(other => `\`${other}\``).join(', ') || 'nothing';
+  const source = paper
+    ? `${paper.title} ([arXiv ${paper.arxiv}](https://arxiv.org/abs/${paper.arxiv}), ${paper.date}${paper.venue ? `, ${paper.venue}` : ''}).`
+    : '';
+  return [
+    `## ${name}`,
+    [`${title}.`, summary].join(' '),
+    ...(source ? [[source, claim && `Its claim: ${claim}`].filter(Boolean).join(' ')] : []),
+    ...(profile === null ? [] : [`Needs a \`${profile}\` profile of the model.`]),
+    ...(options.length > 0 ? [optionTable(options, true)] : []),
+    `Goes together with ${list(worksWith)}; not with ${list(notWith)}.`,
+  ].join('\n\n');
+}
+
+function optionTable(options: readonly OptionInfo[], defaults: boolean): string {
+  const rows = options.map(option => [
+    `\`${option.name}\``,
+    option.allowed,
+    ...(defaults ? [option.default === undefined ? '' : `\`${String(option.default)}\``] : []),
+    option.description,
+  ]);
+  return table(['option', 'allowed', ...(defaults ? ['default'] : []), 'meaning'], rows);
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
