@@ -3,11 +3,19 @@ import { cake } from './allocate/cake.ts';
 import { pyramidkv } from './allocate/pyramidkv.ts';
 import { full } from './control/full.ts';
 import { random } from './control/random.ts';
+import { gear } from './format/gear.ts';
+import { kivi } from './format/kivi.ts';
+import { kvquant } from './format/kvquant.ts';
 import { h2o } from './keep/h2o.ts';
+import { razorAttention } from './keep/razor-attention.ts';
 import { snapkv } from './keep/snapkv.ts';
 import { streamingLlm } from './keep/streaming-llm.ts';
 import { tova } from './keep/tova.ts';
 import { treekv } from './keep/treekv.ts';
+import { xkv } from './lowrank/xkv.ts';
+import { kvmerger } from './merge/kvmerger.ts';
+import { minicache } from './merge/minicache.ts';
+import { louiskv } from './retrieve/louiskv.ts';
 import { fastkv } from './skip/fastkv.ts';
 import type { Method } from './types.ts';
 
@@ -22,11 +30,19 @@ export const METHODS = [
   h2o,
   tova,
   snapkv,
+  razorAttention,
   treekv,
   pyramidkv,
   adakv,
   cake,
   fastkv,
+  kvmerger,
+  minicache,
+  xkv,
+  kivi,
+  gear,
+  kvquant,
+  louiskv,
 ] as const satisfies readonly Method[];
 
 export type MethodName = (typeof METHODS)[number]['name'];

@@ -302,7 +302,7 @@ export interface MergeAction {
   readonly weightsV: Float32Array;
   /** `sum` (default): K = sum of w k. `direction`: K = (sum of w k / |k|, normalised) * (sum of w |k| / sum of w). */
   readonly key?: 'sum' | 'direction';
-  /** What the target's column `bias`, a log-weight added to its scores, becomes; default: it stays. */
+  /** What the target's column `bias`, a log-weight added to its scores, becomes; default 0. */
   readonly bias?: Float32Array;
 }
 

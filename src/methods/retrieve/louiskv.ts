@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineMethod } from '../define.ts';
-import type { CacheLayer, ClusterSignal, ParkAction } from '../types.ts';
+import type { CacheLayer, ClusterSignal, Clusters, ParkAction } from '../types.ts';
 
 const options = z.object({
   size: z
@@ -46,45 +46,41 @@ export const louiskv = defineMethod({
   traits: { stage: 'retrieve', prefixStable: false, keysRotated: true, needsExact: true },
   create({ size, rounds, tau, most, budget, sinks, recent, place }, model) {
     const clusters: ClusterSignal = { signal: 'clusters', size, rounds, skipFirst: sinks, skipLast: recent };
-    const heads = Array.from({ length: model.kvHeads }, (_, head) => head);
     const park = (at: CacheLayer, units: (head: number) => Uint32Array[]): ParkAction[] =>
-      heads
-        .map((head): ParkAction => ({ do: 'park', layer: at.layer, head, units: units(head), place }))
-        .filter(action => action.units.length > 0);
+      Array.from(
+        { length: model.kvHeads },
+        (_, head): ParkAction => ({ do: 'park', layer: at.layer, head, units: units(head), place }),
+      ).filter(action => action.units.length > 0);
     return {
       sense: () => [clusters],
       decide(at) {
         if (!at.last) return [];
         const found = at.signal(clusters);
-        return park(at, head => members(found[head]!.assignment, found[head]!.count, sinks));
+        return park(at, head => members(found[head]!, movable(at, head, sinks, recent), sinks));
       },
-      filled: at => park(at, head => stretches(at, head, { size, sinks, recent })),
+      filled: at => park(at, head => stretches(movable(at, head, sinks, recent), size)),
       retrieve: () => ({ cosine: tau, most, budget }),
     };
   },
 });
 
-/** Entries of each cluster that has any, ascending; `first` is the entry of the first number. */
-function members(assignment: Uint32Array, count: number, first: number): Uint32Array[] {
+/** Resident entries of a view between sinks and buffer. What has been fetched is parked already and is not among the exact rows. */
+function movable(at: CacheLayer, head: number, sinks: number, recent: number): Uint32Array {
+  const exact = at.exact(head).flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i));
+  return Uint32Array.from(exact.slice(sinks, Math.max(sinks, exact.length - recent)));
+}
+
+/** Movable entries of each cluster that has any, ascending; `first` is the entry that takes part first. */
+function members({ assignment, count }: Clusters, entries: Uint32Array, first: number): Uint32Array[] {
   const units = Array.from({ length: count }, (): number[] => []);
-  assignment.forEach((cluster, i) => {
-    units[cluster]!.push(first + i);
-  });
+  for (const entry of entries) {
+    const cluster = assignment[entry - first];
+    if (cluster !== undefined) units[cluster]!.push(entry);
+  }
   return units.filter(unit => unit.length > 0).map(unit => Uint32Array.from(unit));
 }
 
-/** Whole stretches of entries that lie after the sinks and before the buffer. */
-function stretches(
-  at: CacheLayer,
-  head: number,
-  { size, sinks, recent }: { size: number; sinks: number; recent: number },
-) {
-  const end = at.entries(head) - recent;
-  const units: Uint32Array[] = [];
-  for (const [a, b] of at.exact(head)) {
-    for (let from = Math.max(a, sinks); from + size <= Math.min(b, end); from += size) {
-      units.push(Uint32Array.from({ length: size }, (_, i) => from + i));
-    }
-  }
-  return units;
+/** Whole stretches of entries; what is left over waits. */
+function stretches(entries: Uint32Array, size: number): Uint32Array[] {
+  return Array.from({ length: Math.floor(entries.length / size) }, (_, u) => entries.slice(u * size, (u + 1) * size));
 }
