@@ -56,7 +56,8 @@ export function append(item: usize, scratch: usize): void {
   }
 }
 
-function writeKey(cell: usize, layout: usize, headDim: i32, token: i32, from: usize): void {
+/** Encodes one key into an exact plane (f32, f16, int8). */
+export function writeKey(cell: usize, layout: usize, headDim: i32, token: i32, from: usize): void {
   const format = load<i32>(layout, LAYOUT_FORMAT_K);
   const k = cell + load<i32>(layout, LAYOUT_K);
   if (format === FORMAT_F32) {
@@ -79,7 +80,7 @@ function writeKey(cell: usize, layout: usize, headDim: i32, token: i32, from: us
   }
 }
 
-function writeValue(cell: usize, layout: usize, headDim: i32, token: i32, from: usize): void {
+export function writeValue(cell: usize, layout: usize, headDim: i32, token: i32, from: usize): void {
   const format = load<i32>(layout, LAYOUT_FORMAT_V);
   const v = cell + load<i32>(layout, LAYOUT_V);
   if (format === FORMAT_F32) {

@@ -16,6 +16,13 @@ export function decodeHalves(from: usize, to: usize, count: i32): void {
   }
 }
 
+/** Decodes any number of halves to f32. */
+export function decodeLine(from: usize, to: usize, count: i32): void {
+  const whole = count & ~7;
+  decodeHalves(from, to, whole);
+  for (let i = whole; i < count; i++) store<f32>(to + (i << 2), decodeHalf(load<u16>(from + (i << 1)) as i32));
+}
+
 export function decodeHalf(half: i32): f32 {
   const bits = ((half & 0x7fff) << 13) | ((half & 0x8000) << 16);
   return reinterpret<f32>(bits) * reinterpret<f32>(0x77800000);
@@ -34,4 +41,23 @@ export function encodeHalf(x: f32): i32 {
   }
   // Rebias the exponent; half of the last kept bit, less one where that bit is even, rounds ties to even.
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13);
+}
+
+/** Encodes `count` numbers as encodeHalf does. */
+export function encodeHalves(from: usize, to: usize, count: i32): void {
+  const end = to + (count << 1);
+  for (; to + 16 <= end; from += 32, to += 16) {
+    v128.store(to, i16x8.narrow_i32x4_u(halves(v128.load(from)), halves(v128.load(from, 16))));
+  }
+  for (; to < end; from += 4, to += 2) store<u16>(to, encodeHalf(load<f32>(from)) as u16);
+}
+
+function halves(x: v128): v128 {
+  const bits = v128.and(x, f32x4.eq(x, x));
+  const magnitude = f32x4.pmin(f32x4.splat(65504), v128.and(bits, i32x4.splat(0x7fffffff)));
+  const tiny = i32x4.sub(f32x4.add(magnitude, f32x4.splat(0.5)), i32x4.splat(0x3f000000));
+  const even = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(1));
+  const rounded = i32x4.add(i32x4.add(i32x4.sub(magnitude, i32x4.splat(0x38000000)), i32x4.splat(0xfff)), even);
+  const size = v128.bitselect(tiny, i32x4.shr_u(rounded, 13), i32x4.lt_s(magnitude, i32x4.splat(0x38800000)));
+  return v128.or(size, v128.and(i32x4.shr_u(bits, 16), i32x4.splat(0x8000)));
 }

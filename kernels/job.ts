@@ -2,6 +2,7 @@ import {
   APPEND_BYTES,
   ATTEND_BYTES,
   COPY_BYTES,
+  ENCODE_BYTES,
   GRAM_BYTES,
   JOB_ACTIVE,
   JOB_COUNT,
@@ -12,6 +13,7 @@ import {
   KIND_APPEND,
   KIND_ATTEND,
   KIND_COPY,
+  KIND_ENCODE,
   KIND_GRAM,
   KIND_MERGE,
   KIND_NEAREST,
@@ -26,6 +28,7 @@ import {
 import { append } from './append.ts';
 import { attend } from './attend.ts';
 import { copy } from './copy.ts';
+import { encode } from './encode.ts';
 import { gram } from './gram.ts';
 import { merge } from './merge.ts';
 import { nearest } from './nearest.ts';
@@ -44,7 +47,9 @@ export function run(kind: i32, items: usize, from: i32, to: i32, scratch: usize)
   } else if (kind === KIND_COPY) {
     for (let i = from; i < to; i++) copy(items + i * COPY_BYTES);
   } else if (kind === KIND_READ) {
-    for (let i = from; i < to; i++) read(items + i * READ_BYTES);
+    for (let i = from; i < to; i++) read(items + i * READ_BYTES, scratch);
+  } else if (kind === KIND_ENCODE) {
+    for (let i = from; i < to; i++) encode(items + i * ENCODE_BYTES, scratch);
   } else if (kind === KIND_SENSE_ROWS) {
     for (let i = from; i < to; i++) senseRows(items + i * ATTEND_BYTES, scratch);
   } else if (kind === KIND_SENSE) {

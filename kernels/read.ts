@@ -1,6 +1,7 @@
 import {
   FORMAT_F16,
   FORMAT_F32,
+  FORMAT_SCALAR,
   LAYOUT_BYTES,
   LAYOUT_FORMAT_K,
   LAYOUT_FORMAT_V,
@@ -18,26 +19,44 @@ import {
   READ_LAYOUTS,
   READ_V,
 } from './abi.ts';
+import { decodePlaneK, decodePlaneV } from './decode.ts';
 import { decodeHalf } from './f16.ts';
+import { PLANE_K, PLANE_V } from './scratch.ts';
 
 /** One READ record. Keys come back as stored: after RoPE, or before it where the layout keeps them so. */
-export function read(item: usize): void {
+export function read(item: usize, scratch: usize): void {
   const layout = (load<u32>(item, READ_LAYOUTS) as usize) + (load<i32>(item, READ_LAYOUT) as usize) * LAYOUT_BYTES;
   const headDim = load<i32>(layout, LAYOUT_HEAD_DIM);
   const cell = load<u32>(item, READ_CELL) as usize;
   const first = load<i32>(item, READ_FIRST);
   const count = load<i32>(item, READ_COUNT);
-  let k = load<u32>(item, READ_K) as usize;
-  let v = load<u32>(item, READ_V) as usize;
-  for (let t = first; t < first + count; t++) {
-    if (k) {
-      for (let c = 0; c < headDim; c++) store<f32>(k + (c << 2), keyAt(cell, layout, t, c));
-      k += headDim << 2;
+  const k = load<u32>(item, READ_K) as usize;
+  const v = load<u32>(item, READ_V) as usize;
+  if (k) readKeys(cell, layout, headDim, first, count, k, scratch);
+  if (v) readValues(cell, layout, headDim, first, count, v, scratch);
+}
+
+function readKeys(cell: usize, layout: usize, headDim: i32, first: i32, count: i32, to: usize, scratch: usize): void {
+  const encoded = load<i32>(layout, LAYOUT_FORMAT_K) >= FORMAT_SCALAR;
+  const plane = scratch + PLANE_K;
+  if (encoded) decodePlaneK(cell, layout, plane, first, first + count, scratch);
+  for (let t = first; t < first + count; t++, to += headDim << 2) {
+    for (let c = 0; c < headDim; c++) {
+      const x = encoded ? load<f32>(plane + ((c * PAGE_TOKENS + t) << 2)) : keyAt(cell, layout, t, c);
+      store<f32>(to + (c << 2), x);
     }
-    if (v) {
-      for (let c = 0; c < headDim; c++) store<f32>(v + (c << 2), valueAt(cell, layout, headDim, t, c));
-      v += headDim << 2;
-    }
+  }
+}
+
+function readValues(cell: usize, layout: usize, headDim: i32, first: i32, count: i32, to: usize, scratch: usize): void {
+  if (load<i32>(layout, LAYOUT_FORMAT_V) >= FORMAT_SCALAR) {
+    const plane = scratch + PLANE_V;
+    decodePlaneV(cell, layout, plane, first, first + count, scratch);
+    memory.copy(to, plane + ((first * headDim) << 2), (count * headDim) << 2);
+    return;
+  }
+  for (let t = first; t < first + count; t++, to += headDim << 2) {
+    for (let c = 0; c < headDim; c++) store<f32>(to + (c << 2), valueAt(cell, layout, headDim, t, c));
   }
 }
 

@@ -30,3 +30,6 @@ export const P_UNIT: usize = STATS + 768;
 export const SEEN: usize = STATS + 1024;
 /** f32 [MAX_HEAD_DIM]: one row. */
 export const LINE: usize = STATS + 1536;
+/** Work space of the decoders of scalar and latent planes. */
+export const DECODE: usize = STATS + 4096;
+export const DECODE_BYTES: usize = 24576;

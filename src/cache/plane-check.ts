@@ -104,6 +104,11 @@ function checkPart(part: ScalarPart, headDim: number, parts: number, check: Chec
     check('group', part.group, (part.group ?? PAGE_TOKENS) === PAGE_TOKENS, '64 or none where parameters are shared');
   }
   if (lut) checkLut(lut, part, check);
+  if (part.lutRange) {
+    const [least, greatest] = part.lutRange;
+    const fits = lut !== undefined && Number.isFinite(greatest - least) && least < greatest;
+    check('lutRange', part.lutRange, fits, 'two finite numbers, ascending, beside a lut');
+  }
 }
 
 function checkLut(lut: readonly number[], part: ScalarPart, check: Check): void {

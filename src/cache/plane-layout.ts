@@ -13,6 +13,8 @@ import {
   PART_CODES_HIGH,
   PART_GROUP,
   PART_LUT,
+  PART_LUT_GREATEST,
+  PART_LUT_LEAST,
   PART_OFFSET,
   PART_RANGE,
   PART_SCALE,
@@ -252,10 +254,22 @@ export function writePlane(memory: Memory, record: number, tables: number, plan:
   set(PLANE_ROUNDS, lowRank?.rounds ?? 3);
   i32.fill(0, tables >>> 2, (tables + plan.tableBytes) >>> 2);
   for (const [i, item] of plan.parts.entries()) {
-    writePart(i32, tables + i * PART_BYTES, tables, item, at);
+    const record = tables + i * PART_BYTES;
+    writePart(i32, record, tables, item, at);
+    const [least, greatest] = valueRange(item.part);
+    f32[(record + PART_LUT_LEAST) >>> 2] = least;
+    f32[(record + PART_LUT_GREATEST) >>> 2] = greatest;
     if (item.lut >= 0) f32.set(item.part.lut!, (tables + item.lut) >>> 2);
     if (item.list >= 0) u16.set(item.channels, (tables + item.list) >>> 1);
   }
+}
+
+/** What the least and the greatest code (with a LUT: its range) stand for, before scale and offset. */
+export function valueRange(part: ScalarPart): readonly [least: number, greatest: number] {
+  if (part.lut) return part.lutRange ?? [part.lut[0]!, part.lut.at(-1)!];
+  const half = 2 ** (part.bits - 1);
+  if (part.range === 'sign') return [-1, 1];
+  return part.range === 'absmax' ? [-half, half - 1] : [0, 2 * half - 1];
 }
 
 function writePart(i32: Int32Array, record: number, tables: number, item: PartPlan, at: number): void {
