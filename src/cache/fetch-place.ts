@@ -9,7 +9,7 @@ export class FetchPage {
   /** Live rows. */
   lo = 0;
   hi = 0;
-  /** Stored positions and numbers of units of the live rows. */
+  /** Stored positions (of dead rows too, once settled) and numbers of units of the live rows. */
   readonly positions = new Int32Array(PAGE_TOKENS);
   readonly units = new Uint32Array(PAGE_TOKENS);
   /** Rows come to it. */
@@ -67,8 +67,9 @@ export class FetchPage {
     return row;
   }
 
-  /** Positions of all 64 rows; those of dead rows are any that fit. */
-  allPositions(): Int32Array {
-    return this.positions.map((position, row) => (hasRow(this.lo, this.hi, row) ? position : this.#least));
+  /** Gives dead rows a position that fits: that of any live one. */
+  settle(): Int32Array {
+    for (let row = 0; row < PAGE_TOKENS; row++) if (!hasRow(this.lo, this.hi, row)) this.positions[row] = this.#least;
+    return this.positions;
   }
 }

@@ -5,19 +5,22 @@ import type { Content, Growth } from './content.ts';
 import { FetchPage } from './fetch-place.ts';
 import type { ParkedUnit } from './parked.ts';
 import { Ref, RefList } from './ref-list.ts';
-import { Bytes } from './row-bytes.ts';
+import { Bytes, type RowBytes } from './row-bytes.ts';
 
-/** One row that comes: where its bytes are staged, and where it goes. */
+/** Rows that come: how their bytes are read, where they are staged, and where they go. */
 interface Coming {
-  readonly unit: ParkedUnit;
-  readonly at: number;
-  readonly to: FetchPage;
-  readonly row: number;
+  count: number;
+  readonly rowBytes: RowBytes[];
+  readonly at: number[];
+  readonly to: FetchPage[];
+  readonly row: number[];
 }
 
 const ref = new Ref();
 const list = new RefList();
 const staged = new Bytes();
+/** Used again and again. */
+const coming: Coming = { count: 0, rowBytes: [], at: [], to: [], row: [] };
 
 /**
  * See CacheSequence.fetch. The fetched pages are the first of the view. Rows that come go to free rows of fetched pages that
@@ -31,10 +34,9 @@ export function fetch(c: Content, view: number, ids: Uint32Array): number {
   if (wanted.size === 0 && !drops) return 0;
   const { promised } = c.account;
   const old = pages.length;
-  let coming: Coming[];
   let growth: Growth | null = null;
   try {
-    coming = place(wanted, pages);
+    place(wanted, pages);
     for (const page of pages) if (page.changed) allocate(c, view, page);
     growth = c.stageGrowth(view, pages.length + c.refs[view]!, false);
   } catch (error) {
@@ -45,11 +47,11 @@ export function fetch(c: Content, view: number, ids: Uint32Array): number {
     c.account.restorePromise(promised);
     throw error;
   }
-  notePeakOnce(c);
+  if (pages.some(({ empty }) => empty)) notePeakOnce(c);
   if (growth) c.applyGrowth(growth);
-  install(c, view, pages, coming);
+  install(c, view, pages);
   c.account.restorePromise(promised);
-  return coming.length;
+  return coming.count;
 }
 
 function wantedUnits(c: Content, view: number, ids: Uint32Array): Map<number, ParkedUnit> {
@@ -102,9 +104,9 @@ function whatStays(c: Content, view: number, wanted: Map<number, ParkedUnit>): {
   return { pages: [...byPage.values()], drops };
 }
 
-/** Stages the rows of the units and finds room for each, in `pages` or in more of them. May raise `backend_failed`. */
-function place(units: ReadonlyMap<number, ParkedUnit>, pages: FetchPage[]): Coming[] {
-  const coming: Coming[] = [];
+/** Stages the rows of the units and finds room for each, in `pages` or in more of them: `coming`. May raise `backend_failed`. */
+function place(units: ReadonlyMap<number, ParkedUnit>, pages: FetchPage[]): void {
+  coming.count = 0;
   let at = 0;
   for (const unit of units.values()) {
     const { stored } = unit;
@@ -124,17 +126,20 @@ function place(units: ReadonlyMap<number, ParkedUnit>, pages: FetchPage[]): Comi
         pages.push(page);
         to = page.take(position, stored.serial);
       }
-      coming.push({ unit, at: at + row * stored.rowBytes.size, to: page, row: to });
+      const n = coming.count++;
+      coming.rowBytes[n] = stored.rowBytes;
+      coming.at[n] = at + row * stored.rowBytes.size;
+      coming.to[n] = page;
+      coming.row[n] = to;
     }
     at += stored.positions.length * stored.rowBytes.size;
   }
-  return coming;
 }
 
 /** A positions block, and the page where there is none yet. */
 function allocate(c: Content, view: number, page: FetchPage): void {
   const { blocks, pages } = c.storage;
-  page.block = blocks.intern(page.allPositions(), 0, page.positions.length, c.account, page.least);
+  page.block = blocks.intern(page.settle(), 0, page.positions.length, c.account, page.least);
   if (page.page >= 0) return;
   const block = page.block;
   // The page takes the block over, also where it cannot be made.
@@ -142,15 +147,17 @@ function allocate(c: Content, view: number, page: FetchPage): void {
   page.page = pages.create(c.spans.groups[c.spans.groupOfView[view]!]!, block, c.account, false);
 }
 
-function install(c: Content, view: number, fetched: readonly FetchPage[], coming: readonly Coming[]): void {
+function install(c: Content, view: number, fetched: readonly FetchPage[]): void {
   const { memory, pages, blocks, parked } = c.storage;
   const offset = c.spans.cellOffset[view]!;
-  for (const { unit, at, to, row } of coming) {
-    const { rowBytes } = unit.stored;
-    rowBytes.put(pages.address[to.page]! + offset, row, staged, at);
+  for (let n = 0; n < coming.count; n++) {
+    const rowBytes = coming.rowBytes[n]!;
+    rowBytes.put(pages.address[coming.to[n]!.page]! + offset, coming.row[n]!, staged, coming.at[n]!);
     parked.fetched += rowBytes.size;
     c.fetched += rowBytes.size;
   }
+  coming.rowBytes.length = 0;
+  coming.to.length = 0;
   list.clear();
   for (const { page, lo, hi, block, changed, units } of fetched) {
     if (block >= 0) pages.setPositions(page, block);
@@ -171,4 +178,14 @@ function install(c: Content, view: number, fetched: readonly FetchPage[], coming
   c.at[view] = Math.max(0, c.refs[view]! - 1);
   c.version++;
   c.lastRows.fill(0);
+}
+
+/** See CacheSequence.fetchedEntries. */
+export function fetchedEntries(c: Content, view: number): number {
+  const { memory, pages } = c.storage;
+  let entries = 0;
+  for (let i = 0; i < c.refs[view]! && pages.fetched.has(c.pageAt(view, i)); i++) {
+    entries += ref.load(memory, c.ref(view, i)).live;
+  }
+  return entries;
 }

@@ -8,7 +8,7 @@ import type { Content } from './content.ts';
 import { dropEntries } from './drop.ts';
 import { prepareEncode } from './encode.ts';
 import { exactRanges, fullPageRanges } from './exact-ranges.ts';
-import { fetch } from './fetch.ts';
+import { fetch, fetchedEntries } from './fetch.ts';
 import { fork } from './fork.ts';
 import { prepareJoin } from './join.ts';
 import { prepareKeep } from './keep.ts';
@@ -279,6 +279,12 @@ export class CacheSequence {
     const c = this.#content;
     c.checkAtRest('fetch');
     return fetch(c, c.viewOf(slot, head), units);
+  }
+
+  /** How many entries of a view, from the first on, are copies of parked ones. */
+  fetchedEntries(slot: number, head: number): number {
+    this.#content.checkAlive();
+    return fetchedEntries(this.#content, this.#content.viewOf(slot, head));
   }
 
   /**
