@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { KvasirError } from '../errors.ts';
-import { describeMethod, type MethodDescription } from '../methods/describe.ts';
+import { beyondStage, describeMethod, type MethodDescription } from '../methods/describe.ts';
 import { findMethod, METHODS } from '../methods/index.ts';
 import { nearest } from '../methods/nearest.ts';
 import type { Method } from '../methods/types.ts';
@@ -54,7 +54,7 @@ kvasir methods <name> tells one in full.
 }
 
 function detail(method: MethodDescription): string {
-  const { name, title, family, summary, paper, claim, options, traits, profile, worksWith, notWith } = method;
+  const { name, title, family, summary, paper, claim, options, traits, profile, worksWith } = method;
   const facts = [
     ['family', family],
     ['stage', traits.stage],
@@ -68,7 +68,7 @@ function detail(method: MethodDescription): string {
       traits.prefixStable ? 'may be reused under any continuation' : 'are reused for the same whole prompt only',
     ],
     ['works with', worksWith.join(', ') || 'none'],
-    ['not with', notWith.join(', ') || 'none'],
+    ['not with', [name === 'full' ? 'any other' : `others that ${traits.stage}`, ...beyondStage(method)].join(', ')],
   ];
   const width = Math.max(...facts.map(([key]) => key!.length));
   const rows = options.map(option => [

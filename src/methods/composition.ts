@@ -1,8 +1,9 @@
 import { KvasirError } from '../errors.ts';
-import { findMethod } from './index.ts';
+import { findMethod, METHODS } from './index.ts';
+import { optionsOf } from './options.ts';
 import type { Recipe, RecipeStep } from './recipe.ts';
 import { type Conflict, type Member, RULES, rank } from './rules.ts';
-import type { ModelShape, Policy } from './types.ts';
+import type { Method, ModelShape, Policy } from './types.ts';
 
 /** A checked step, as the rules see it. */
 export function memberOf({ method: name, ...options }: RecipeStep): Member {
@@ -24,20 +25,65 @@ export function conflictOf(first: Member, second: Member): Conflict | null {
 
 /** Do two methods go together in a recipe, in the order of their stages? */
 export function composable(a: Member, b: Member): boolean {
-  return conflictOf(...(rank(a) <= rank(b) ? ([a, b] as const) : ([b, a] as const))) === null;
+  return (rank(a) <= rank(b) ? conflictOf(a, b) : conflictOf(b, a)) === null;
 }
 
 /** Raises `invalid_recipe` naming the first two methods that do not go together, the reason and what to do. */
-export function checkComposition(members: readonly Member[], given: { field: string; value: unknown }): void {
-  for (const [i, second] of members.entries()) {
-    for (const first of members.slice(0, i)) {
-      const conflict = conflictOf(first, second);
+export function checkComposition(steps: Recipe, given: { field: string; value: unknown }): void {
+  for (const [i, second] of steps.entries()) {
+    for (const first of steps.slice(0, i)) {
+      const conflict = conflictOf(memberOf(first), memberOf(second));
       if (!conflict) continue;
-      const { reason, fix } = conflict;
-      const both = first.name === second.name ? `${first.name} twice` : `${first.name} and ${second.name}`;
-      throw new KvasirError('invalid_recipe', `${both} cannot stand together like this: ${reason}; ${fix}`, given);
+      const both = `${first.method} and ${second.method === first.method ? `${second.method} again` : second.method}`;
+      const fix = conflict.fix ?? wayOut(first, second);
+      throw new KvasirError(
+        'invalid_recipe',
+        `${both} do not go together like this: ${conflict.reason}; ${fix}`,
+        given,
+      );
     }
   }
+}
+
+/** Another setting that would do, else other methods of the same stage, else to leave one out. */
+function wayOut(first: RecipeStep, second: RecipeStep): string {
+  const setting =
+    settings(first).find(step => composable(memberOf(step), memberOf(second))) ??
+    settings(second).find(step => composable(memberOf(first), memberOf(step)));
+  if (setting) return `set ${Object.keys(setting)[1]}=${Object.values(setting)[1]} in ${setting.method}`;
+  const [instead, of, beside] = [
+    [others(first, second), first, second] as const,
+    [others(second, first), second, first] as const,
+  ].find(([names]) => names.length > 0) ?? [[], first, second];
+  const leave = `leave out ${first.method} or ${second.method}`;
+  const list = instead
+    .slice(0, 3)
+    .join(', ')
+    .replace(/, ([^,]*)$/, ' or $1');
+  return instead.length > 0 ? `take ${list} in the place of ${of.method} beside ${beside.method}, or ${leave}` : leave;
+}
+
+/** The step with one of its choices made otherwise; that one comes right after `method`. */
+function settings(step: RecipeStep): RecipeStep[] {
+  const { method, ...options } = step;
+  return optionsOf(findMethod(method)!).flatMap(({ name, values = [] }) =>
+    values
+      .filter(value => value !== options[name])
+      .map(value => ({
+        method,
+        [name]: value,
+        ...Object.fromEntries(Object.entries(options).filter(([key]) => key !== name)),
+      })),
+  );
+}
+
+/** Names of methods that could stand where `step` stands, beside `other`. */
+function others(step: RecipeStep, other: RecipeStep): string[] {
+  const { stage } = findMethod(step.method)!.traits;
+  return (METHODS as readonly Method[])
+    .filter(({ name, family, traits }) => name !== step.method && family !== 'control' && traits.stage === stage)
+    .filter(method => composable(method, memberOf(other)))
+    .map(({ name }) => name);
 }
 
 /** May a prefix of the cache be reused under any continuation? (docs/architecture.md, "chunk, snapshot") */

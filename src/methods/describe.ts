@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { composable } from './composition.ts';
-import { METHODS } from './index.ts';
+import { findMethod, METHODS } from './index.ts';
 import { type OptionInfo, optionsOf } from './options.ts';
 import type { Method, Paper, Traits } from './types.ts';
 
@@ -39,6 +39,12 @@ export function describeMethod(method: Method): MethodDescription {
     worksWith: names(true),
     notWith: names(false),
   };
+}
+
+/** What a method does not go together with for another reason than that both have the same stage, or that one is `full`. */
+export function beyondStage({ name, traits, notWith }: MethodDescription): string[] {
+  if (name === 'full') return [];
+  return notWith.filter(other => other !== 'full' && findMethod(other)!.traits.stage !== traits.stage);
 }
 
 /** JSON Schema of one step of a recipe as an object: `{ "method": name, ...options }`. */

@@ -31,6 +31,7 @@ interface Schema {
   readonly maximum?: number;
   readonly exclusiveMinimum?: number;
   readonly exclusiveMaximum?: number;
+  readonly multipleOf?: number;
   readonly properties?: Readonly<Record<string, Schema>>;
 }
 
@@ -106,6 +107,8 @@ function allowedOf(schema: Schema): string {
     ...(minimum === undefined ? [] : [`${maximum === undefined && low === 'from' ? 'at least' : low} ${minimum}`]),
     ...(maximum === undefined ? [] : [`${minimum === undefined && high === 'to' ? 'at most' : high} ${maximum}`]),
   ];
-  const noun = schema.type === 'integer' ? 'a whole number' : 'a number';
+  const whole = schema.type === 'integer';
+  const noun =
+    schema.multipleOf === undefined ? (whole ? 'a whole number' : 'a number') : `a multiple of ${schema.multipleOf}`;
   return [noun, parts.join(high === 'to' ? ' ' : ' and ')].filter(Boolean).join(' ');
 }

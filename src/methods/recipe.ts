@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import { KvasirError } from '../errors.ts';
-import { checkComposition, memberOf } from './composition.ts';
+import { checkComposition } from './composition.ts';
 import type { METHODS } from './index.ts';
 import { formatStep, resolveStep } from './recipe-step.ts';
 import { type RawStep, readRecipeText } from './recipe-text.ts';
@@ -40,7 +40,7 @@ export function parseRecipe(input: unknown, field = 'kv'): Recipe {
     // A text has no members that a field could name.
     return resolveStep(step, { step: path, member: name => (typeof input === 'string' ? field : `${path}.${name}`) });
   });
-  checkComposition(steps.map(memberOf), { field, value: typeof input === 'string' ? input : JSON.stringify(input) });
+  checkComposition(steps, { field, value: typeof input === 'string' ? input : JSON.stringify(input) });
   return steps.filter(step => step.method !== 'full');
 }
 

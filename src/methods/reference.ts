@@ -1,4 +1,4 @@
-import { describeMethod, type MethodDescription } from './describe.ts';
+import { beyondStage, describeMethod, type MethodDescription } from './describe.ts';
 import { METHODS } from './index.ts';
 import type { OptionInfo } from './options.ts';
 import { RULES, STAGE_DOES, STAGES } from './rules.ts';
@@ -66,7 +66,7 @@ export function recipeReference(): string {
           optionTable(common, false),
         ]
       : []),
-    ...methods.map(method => section(method)),
+    ...methods.map(section),
   ];
   return `${parts.join('\n\n')}\n`;
 }
@@ -100,7 +100,7 @@ function section({
     ...(source ? [[source, claim && `Its claim: ${claim}`].filter(Boolean).join(' ')] : []),
     ...(profile === null ? [] : [`Needs a \`${profile}\` profile of the model.`]),
     ...(options.length > 0 ? [optionTable(options, true)] : []),
-    `Goes together with ${list(worksWith)}; not with ${list(notWith)}.`,
+    `Goes together with ${list(worksWith)}${beyondStage(method).length > 0 ? `; not with ${list(beyondStage(method))}` : ''}.`,
   ].join('\n\n');
 }
 

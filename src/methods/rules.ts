@@ -1,9 +1,11 @@
 import type { Method, Traits } from './types.ts';
 
-/** Why two methods do not go together, as the end of a sentence that names both, and what to do about it. */
+/** Why two methods do not go together. */
 export interface Conflict {
+  /** The end of a sentence that begins with both names. */
   readonly reason: string;
-  readonly fix: string;
+  /** What to do, where that is not to choose another method. */
+  readonly fix?: string;
 }
 
 /** A method in a recipe, as the rules see it. */
@@ -27,9 +29,11 @@ export const STAGE_DOES: Readonly<Record<Traits['stage'], string>> = {
   retrieve: 'moves tokens out and fetches them when they are needed',
 };
 
-export const rank = (method: Member): number => STAGES.indexOf(method.traits.stage);
+export const rank = ({ traits }: Member): number => STAGES.indexOf(traits.stage);
 const packs = ({ traits }: Member): boolean => traits.stage === 'join' || traits.stage === 'encode';
-const leaveOut = (first: Member, second: Member): string => `leave out ${first.name} or ${second.name}`;
+/** Do the heads of a layer hold other entries after it? The layers? */
+const partsHeads = ({ ragged }: Traits): boolean => ragged === 'heads' || ragged === 'both';
+const partsLayers = ({ ragged }: Traits): boolean => ragged === 'layers' || ragged === 'both';
 
 export const RULES: readonly Rule[] = [
   {
@@ -41,23 +45,22 @@ export const RULES: readonly Rule[] = [
   },
   {
     text: 'A recipe has at most one method of each stage.',
-    conflict: (first, second) =>
-      first.traits.stage === second.traits.stage
-        ? {
-            reason:
-              first.name === second.name
-                ? 'a method stands in a recipe once'
-                : `each of them ${STAGE_DOES[first.traits.stage]}, and a recipe has one such method`,
-            fix: first.name === second.name ? 'give all its options in one place' : leaveOut(first, second),
-          }
-        : null,
+    conflict(first, second) {
+      if (first.traits.stage !== second.traits.stage) return null;
+      return first.name === second.name
+        ? { reason: 'a method stands in a recipe once', fix: 'give all its options in one place' }
+        : {
+            reason: `each of them ${STAGE_DOES[first.traits.stage]}, and a recipe has one such method`,
+            fix: `leave out ${first.name} or ${second.name}`,
+          };
+    },
   },
   {
     text: `Stages come in the order ${STAGES.join(', ')}.`,
     conflict: (first, second) =>
       rank(first) > rank(second)
         ? {
-            reason: `${first.name} ${STAGE_DOES[first.traits.stage]}, which comes after what ${second.name} does: it ${STAGE_DOES[second.traits.stage]}`,
+            reason: `${second.name} ${STAGE_DOES[second.traits.stage]}, which comes before what ${first.name} does: it ${STAGE_DOES[first.traits.stage]}`,
             fix: `write ${second.name} before ${first.name}`,
           }
         : null,
@@ -65,14 +68,14 @@ export const RULES: readonly Rule[] = [
   {
     text: 'A method that stores layers (or layers and heads) together needs them to hold the same tokens: none before it may choose other tokens for each of them.',
     conflict(first, second) {
-      const ragged = first.traits.ragged ?? 'none';
       const { needsSame } = second.traits;
-      const differs = needsSame === 'all' ? ragged !== 'none' : ragged === 'layers' || ragged === 'both';
-      if (!needsSame || !differs) return null;
-      const who = ragged === 'both' ? 'layer and head' : ragged === 'heads' ? 'head' : 'layer';
+      const heads = needsSame === 'all' && partsHeads(first.traits);
+      const layers = needsSame !== undefined && partsLayers(first.traits);
+      if (!heads && !layers) return null;
+      const each = heads && layers ? 'layer and head' : heads ? 'head' : 'layer';
+      const all = needsSame === 'all' ? 'layers and heads' : 'layers';
       return {
-        reason: `${first.name} keeps other tokens in each ${who}, and ${second.name} needs the same tokens in all ${needsSame === 'all' ? 'layers and heads' : 'layers'} that it stores together`,
-        fix: `replace ${first.name} by a method that keeps the same tokens everywhere, such as streaming-llm, or leave out ${second.name}`,
+        reason: `${first.name} keeps other tokens in each ${each}, and ${second.name} needs the same tokens in all ${all} that it stores together`,
       };
     },
   },
@@ -80,57 +83,81 @@ export const RULES: readonly Rule[] = [
     text: 'Nothing may follow a method that turns all of the cache into pages which cannot be changed.',
     conflict: (first, second) =>
       first.traits.seals
-        ? {
-            reason: `${first.name} leaves pages that no other method can change, and ${second.name} would have to`,
-            fix: leaveOut(first, second),
-          }
+        ? { reason: `${first.name} leaves pages that nothing can change, and ${second.name} would have to` }
         : null,
   },
   {
     text: 'A method that reads or writes single rows cannot follow one that has packed them.',
     conflict: (first, second) =>
       second.traits.needsExact && packs(first)
+        ? { reason: `${second.name} reads and writes single rows, and ${first.name} has packed them before` }
+        : null,
+  },
+  {
+    text: 'A method that drops single tokens while decoding needs pages whose rows can go one by one: no join and no encode after it.',
+    conflict: (first, second) =>
+      first.traits.drops === 'single' && packs(second)
         ? {
-            reason: `${second.name} reads and writes single rows, and ${first.name} has packed them before`,
-            fix: leaveOut(first, second),
+            reason: `${first.name} drops single tokens at every step of decoding, and ${second.name} packs tokens so that they cannot go one by one`,
           }
         : null,
   },
   {
-    text: 'A method that drops single tokens while decoding, or reads what it drops, needs pages whose rows can go one by one: no join, encode or retrieve after it.',
-    conflict(first, second) {
-      const { drops, needsExact } = first.traits;
-      const single = drops === 'single' || (drops !== undefined && needsExact === true);
-      if (!single || !(packs(second) || second.traits.stage === 'retrieve')) return null;
-      const rows = drops === 'single' ? 'drops single tokens' : 'changes single rows';
-      return {
-        reason: `${first.name} ${rows} at every step of decoding, and ${second.name} ${second.traits.stage === 'retrieve' ? 'moves tokens out of its reach' : 'packs tokens so that they cannot go one by one'}`,
-        fix: `replace ${first.name} by a method that drops tokens at the end of the prompt, such as snapkv, or leave out ${second.name}`,
-      };
-    },
+    text: 'A method that drops tokens while decoding needs them in reach: no retrieve after it.',
+    conflict: (first, second) =>
+      first.traits.drops && second.traits.stage === 'retrieve'
+        ? {
+            reason: `${first.name} drops tokens at every step of decoding, and ${second.name} has moved them out of the cache`,
+          }
+        : null,
+  },
+  {
+    text: 'A method that writes into single entries while decoding needs them left as they are: nothing that changes entries after it.',
+    conflict: (first, second) =>
+      first.traits.drops && first.traits.needsExact
+        ? {
+            reason: `${first.name} writes into one entry at every step of decoding, and ${second.name} changes entries`,
+          }
+        : null,
+  },
+  {
+    text: 'A method that drops the same tokens in all heads while decoding does not go with one that leaves other tokens in each head.',
+    conflict: (first, second) =>
+      first.traits.drops && !partsHeads(first.traits) && partsHeads(second.traits)
+        ? {
+            reason: `${first.name} drops the same tokens in all heads of a layer, and ${second.name} leaves other tokens in each of them`,
+          }
+        : null,
+  },
+  {
+    text: 'A method that drops the oldest tokens while decoding does not go with one that leaves tokens in another order.',
+    conflict: (first, second) =>
+      first.traits.drops === 'oldest' && second.traits.reorders
+        ? {
+            reason: `${first.name} drops the oldest tokens at every step of decoding, and ${second.name} leaves tokens in another order than that of the text`,
+          }
+        : null,
   },
   {
     text: 'Keys lie in the pages either before or after RoPE: methods that need one do not go with methods that need the other.',
     conflict(first, second) {
       const [before, after] = first.traits.keysUnrotated ? [first, second] : [second, first];
       return before.traits.keysUnrotated && after.traits.keysRotated
-        ? {
-            reason: `${before.name} needs keys before RoPE in the cache, and ${after.name} needs them after RoPE`,
-            fix: leaveOut(first, second),
-          }
+        ? { reason: `${before.name} needs keys before RoPE in the cache, and ${after.name} needs them after RoPE` }
         : null;
     },
   },
   {
-    text: 'A method that gives tokens new positions does not go with one that relies on their true positions.',
+    text: 'A method that gives tokens new positions does not go with one that stores layers together, or relies on true positions.',
     conflict(first, second) {
-      const [gives, relies] = first.traits.renumbers ? [first, second] : [second, first];
-      return gives.traits.renumbers && relies.traits.truePositions
-        ? {
-            reason: `${gives.name} gives tokens new positions, and ${relies.name} relies on those they had in the text`,
-            fix: leaveOut(first, second),
-          }
-        : null;
+      const [gives, other] = first.traits.renumbers ? [first, second] : [second, first];
+      if (!gives.traits.renumbers) return null;
+      const why = other.traits.truePositions
+        ? 'relies on those they had in the text'
+        : other.traits.stage === 'join'
+          ? 'stores tokens of several layers under one position'
+          : null;
+      return why === null ? null : { reason: `${gives.name} gives tokens new positions, and ${other.name} ${why}` };
     },
   },
 ];

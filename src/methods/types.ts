@@ -70,6 +70,8 @@ export interface Traits {
   readonly keysRotated?: boolean;
   /** Gives entries new positions. */
   readonly renumbers?: boolean;
+  /** Leaves entries in another order than that of the text. */
+  readonly reorders?: boolean;
   /** Relies on the positions that tokens had in the text. */
   readonly truePositions?: boolean;
   /** Needs all layers (`layers`) or all layers and heads (`all`) of a group to hold the same entries. */

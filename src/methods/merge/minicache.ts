@@ -48,7 +48,7 @@ export const minicache = defineMethod({
   },
   claim: 'With 4 bits 5.02x smaller on LLaMA-2-7B, near-lossless.',
   options,
-  traits: { stage: 'join', prefixStable: false, needsSame: 'layers', needsExact: true, seals: true },
+  traits: { stage: 'join', prefixStable: false, needsSame: 'layers', needsExact: true, seals: true, reorders: true },
   create({ start, t, gamma, retain, bits }, model) {
     const lower = lowerLayers(model, start);
     const init = (): Progress => ({
