@@ -176,6 +176,19 @@ describe('attention signals', () => {
     });
   });
 
+  it.each([
+    ['f16', EXACT],
+    ['int8', INTEGER],
+  ] as [FormatName, number][])('over views that go on in f32 after %s pages', async (format, tolerance) => {
+    await withWorld({}, () => {
+      const sequence = world.sequence({}, 150);
+      const heads = [0, 1].map(head => ({ slot: 0, head, from: 0, to: 64 + head * 20, k: format, v: format }));
+      sequence.prepareEncode(heads).apply();
+      expect(sequence.refCount(0, 1)).toBeGreaterThan(2);
+      checkAll(sequence, world.queries(span(90, 150)), tolerance);
+    });
+  });
+
   it('of rows at any positions, more rows than a block holds, on two threads', async () => {
     await withWorld({ threads: 2, kvHeads: 1, group: 1, headDim: 8, layers: 1 }, () => {
       const sequence = world.sequence({}, 1500);
