@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Kernels } from '../src/backend/types.ts';
+import { calibrate } from '../src/engine/calibrate/index.ts';
 import type { LoadedModel } from '../src/engine/loaded-model.ts';
 import { runForced } from '../src/engine/score.ts';
 import { METHODS } from '../src/methods/index.ts';
@@ -32,6 +33,8 @@ const SMALL: Readonly<Record<string, string>> = {
   louiskv: 'budget=64, recent=32',
 };
 const WRITTEN = 80;
+/** Any text will do: what is checked here is not quality. */
+const CALIBRATION_TEXT = Array.from({ length: 3000 }, (_, i) => `${(i * 7919) % 1000} `).join('');
 
 /** What makes a method the full cache; absent: it has no such setting. */
 const NEUTRAL: Readonly<Record<string, string>> = {};
@@ -59,7 +62,11 @@ describe.each(MODELS)('$name', ({ path, mode, prompt }) => {
   beforeAll(async () => {
     model = await openLoaded(kernels, path, { mode, tile: 256, deterministic: true });
     small = await openLoaded(kernels, path, { mode, tile: 63, deterministic: true });
-  });
+    for (const { profile } of methods) {
+      if (profile === undefined) continue;
+      small.setProfile(profile, await calibrate(model, profile, CALIBRATION_TEXT));
+    }
+  }, 120_000);
   afterAll(async () => {
     await model.dispose();
     await small.dispose();
