@@ -89,7 +89,7 @@ function mergeActions(at: PromptLayer, sets: readonly Run[][], mass: 'none' | 'b
           runs.flatMap(({ from, to }) => Array.from({ length: to - from }, (_, i) => from + i)),
         ),
         weightsK: weights,
-        weightsV: mass === 'values' ? weights.map((w, i) => w * sizes[runOf(starts, i)]!) : weights,
+        weightsV: mass === 'values' ? timesSize(weights, starts) : weights,
         ...(mass === 'bias' && { bias: Float32Array.from(sizes, Math.log) }),
       },
     ];
@@ -111,8 +111,10 @@ function gaussian(runs: readonly Run[], distances: Float32Array): Float32Array {
   return weights;
 }
 
-function runOf(starts: Uint32Array, member: number): number {
+function timesSize(weights: Float32Array, starts: Uint32Array): Float32Array {
   let g = 0;
-  while (starts[g + 1]! <= member) g++;
-  return g;
+  return weights.map((weight, i) => {
+    if (starts[g + 1] === i) g++;
+    return weight * (starts[g + 1]! - starts[g]!);
+  });
 }
