@@ -6,6 +6,7 @@ import { PlainMemory } from './testing.ts';
 import { BACKENDS, openBackend } from './testing-backends.ts';
 import { checkInvariants } from './testing-invariants.ts';
 import { appendRows, compare, copyModel, type Entry, type Model, numbers } from './testing-model.ts';
+import { drawMerge, mergeEntries } from './testing-row-actions.ts';
 import type { CacheShape, FormatName, MergeItem, PageOptions } from './types.ts';
 
 const shape: CacheShape = { slots: 2, kvHeads: 2, headDim: 8, rotary: 8 };
@@ -16,7 +17,6 @@ describe.each(BACKENDS)('merge on %s kernels', backend => {
   let kernels: Kernels;
   let base = 0;
   const random = numbers(5);
-  const below = (n: number) => Math.floor(((random() + 1) / 2) * n);
 
   beforeEach(async () => {
     ({ memory, kernels } = await openBackend(backend));
@@ -38,62 +38,8 @@ describe.each(BACKENDS)('merge on %s kernels', backend => {
     return { sequence, model };
   }
 
-  /** Runs of neighbours of a view in random groups; some entries in none. */
   function randomItem(view: number, entries: number, key: 'sum' | 'direction', bias: boolean): MergeItem {
-    const targets: number[] = [];
-    const starts = [0];
-    const members: number[] = [];
-    for (let entry = 0; entry < entries; ) {
-      const size = Math.min(entries - entry, 1 + below(5));
-      if (random() > -0.3) {
-        const group = Array.from({ length: size }, (_, i) => entry + i).reverse();
-        members.push(...group);
-        targets.push(group[below(size)]!);
-        starts.push(members.length);
-      }
-      entry += size;
-    }
-    return {
-      slot: view >> 1,
-      head: view & 1,
-      targets: Uint32Array.from(targets),
-      starts: Uint32Array.from(starts),
-      members: Uint32Array.from(members),
-      weightsK: Float32Array.from(members, () => 0.3 + Math.abs(random())),
-      weightsV: Float32Array.from(members, () => random()),
-      key,
-      ...(bias && { bias: Float32Array.from(targets, () => random()) }),
-    };
-  }
-
-  /** The item carried out on plain entries, from what the cache had stored of them. */
-  function mergeModel(entries: readonly Entry[], item: MergeItem): Entry[] {
-    const dropped = new Set<number>(item.members);
-    const changed = new Map<number, Entry>();
-    for (const [g, target] of item.targets.entries()) {
-      const numbers = Array.from({ length: item.starts[g + 1]! - item.starts[g]! }, (_, i) => item.starts[g]! + i);
-      const rows = numbers.map(m => entries[item.members[m]!]!.codes!);
-      const k = new Float64Array(shape.headDim);
-      const v = new Float64Array(shape.headDim);
-      const norms = rows.map(({ k }) => Math.hypot(...k));
-      for (const [i, m] of numbers.entries()) {
-        for (let c = 0; c < shape.headDim; c++) {
-          const unit = item.key === 'direction' ? norms[i] || 1 : 1;
-          k[c]! += (item.weightsK[m]! * rows[i]!.k[c]!) / unit;
-          v[c]! += item.weightsV[m]! * rows[i]!.v[c]!;
-        }
-      }
-      if (item.key === 'direction') {
-        const weights = numbers.map(m => item.weightsK[m]!);
-        const mean = weights.reduce((a, w, i) => a + w * norms[i]!, 0) / weights.reduce((a, w) => a + w, 0);
-        const size = Math.hypot(...k) || 1;
-        for (let c = 0; c < shape.headDim; c++) k[c]! *= mean / size;
-      }
-      const columns = { ...entries[target]!.columns, bias: item.bias?.[g] ?? 0 };
-      changed.set(target, { ...entries[target]!, k, v, codes: null, columns });
-      dropped.delete(target);
-    }
-    return entries.map((entry, i) => changed.get(i) ?? entry).filter((_, i) => !dropped.has(i));
+    return drawMerge(view >> 1, view & 1, [[0, entries]], random, { key, bias });
   }
 
   function setScores(sequence: CacheSequence, model: Model) {
@@ -125,7 +71,7 @@ describe.each(BACKENDS)('merge on %s kernels', backend => {
       sequence.prepareMerge(items).apply();
       for (const item of items) {
         const view = item.slot * 2 + item.head;
-        model[view] = mergeModel(model[view]!, item);
+        model[view] = mergeEntries(model[view]!, item);
       }
       compare(cache, sequence, model);
       compare(cache, child, childModel);
@@ -171,7 +117,7 @@ describe.each(BACKENDS)('merge on %s kernels', backend => {
     const item = randomItem(0, 4, 'direction', false);
     sequence.prepareMerge([item]).apply();
     compare(cache, sequence, [
-      mergeModel(model[0]!.map(e => ({ ...e, codes: null })).map(withCodes), item),
+      mergeEntries(model[0]!.map(e => ({ ...e, codes: null })).map(withCodes), item),
       ...model.slice(1),
     ]);
     expect(sequence.read(0, 0).k.every(x => x === 0)).toBe(true);
@@ -195,7 +141,7 @@ describe.each(BACKENDS)('merge on %s kernels', backend => {
       };
       if (keysUnrotated) {
         sequence.prepareMerge([item]).apply();
-        model[0] = mergeModel(model[0]!, item);
+        model[0] = mergeEntries(model[0]!, item);
       } else {
         expect(() => sequence.prepareMerge([item])).toThrow(expect.objectContaining({ field: 'plan[0].members' }));
       }
@@ -276,7 +222,8 @@ describe.each(BACKENDS)('merge on %s kernels', backend => {
       }
       expect(failed).toBeGreaterThan(6);
       (memory as PlainMemory).allowance = Number.POSITIVE_INFINITY;
-      for (const item of items) model[item.slot * 2 + item.head] = mergeModel(model[item.slot * 2 + item.head]!, item);
+      for (const item of items)
+        model[item.slot * 2 + item.head] = mergeEntries(model[item.slot * 2 + item.head]!, item);
       compare(cache, sequence, model);
       checkInvariants(cache, [sequence, child]);
     });

@@ -10,6 +10,7 @@ import { PlainKernels, PlainMemory } from './testing.ts';
 import { drawExact, encodeSome, joinSome } from './testing-actions.ts';
 import { checkInvariants } from './testing-invariants.ts';
 import { appendRows, attend, compare, copyModel, fillSlot, type Model, numbers, positionOf } from './testing-model.ts';
+import { dropSome, mergeSome } from './testing-row-actions.ts';
 import { type CacheShape, FORMAT_NAMES, type KeepItem, type PageOptions } from './types.ts';
 
 interface Living {
@@ -85,6 +86,8 @@ const op = fc.oneof(
   },
   { weight: 4, arbitrary: fc.record({ op: fc.constant('encode' as const), which, seed }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('join' as const), which, seed }) },
+  { weight: 4, arbitrary: fc.record({ op: fc.constant('drop' as const), which, seed }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('merge' as const), which, seed }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('column' as const), which, seed }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('state' as const), which, size: fc.nat(500) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('reserve' as const), which, tokens: fc.nat(200) }) },
@@ -240,6 +243,12 @@ function step(world: World, living: Living, op: Op): void {
       break;
     case 'join':
       world.joined += joinSome(cache, sequence, model, op.seed);
+      break;
+    case 'drop':
+      dropSome(sequence, model, op.seed);
+      break;
+    case 'merge':
+      mergeSome(sequence, model, op.seed);
       break;
     case 'column': {
       const view = op.seed % model.length;
