@@ -54,7 +54,7 @@ kvasir methods <name> tells one in full.
 }
 
 function detail(method: MethodDescription): string {
-  const { name, title, family, summary, paper, claim, options, traits, profile, worksWith } = method;
+  const { name, title, family, summary, paper, claim, options, traits, profile, worksWith, worksAs } = method;
   const facts = [
     ['family', family],
     ['stage', traits.stage],
@@ -68,7 +68,8 @@ function detail(method: MethodDescription): string {
       traits.prefixStable ? 'may be reused under any continuation' : 'are reused for the same whole prompt only',
     ],
     ['works with', worksWith.join(', ') || 'none'],
-    ['not with', [name === 'full' ? 'any other' : `others that ${traits.stage}`, ...beyondStage(method)].join(', ')],
+    ...(worksAs.length > 0 ? [['also as', worksAs.join(', ')]] : []),
+    ['not with', [name === 'full' ? 'any other' : `other ${traits.stage} methods`, ...beyondStage(method)].join(', ')],
   ];
   const width = Math.max(...facts.map(([key]) => key!.length));
   const rows = options.map(option => [

@@ -47,9 +47,7 @@ export function checkComposition(steps: Recipe, given: { field: string; value: u
 
 /** Another setting that would do, else other methods of the same stage, else to leave one out. */
 function wayOut(first: RecipeStep, second: RecipeStep): string {
-  const setting =
-    settings(first).find(step => composable(memberOf(step), memberOf(second))) ??
-    settings(second).find(step => composable(memberOf(first), memberOf(step)));
+  const setting = settledStep(first, second);
   if (setting) return `set ${Object.keys(setting)[1]}=${Object.values(setting)[1]} in ${setting.method}`;
   const [instead, of, beside] = [
     [others(first, second), first, second] as const,
@@ -61,6 +59,26 @@ function wayOut(first: RecipeStep, second: RecipeStep): string {
     .join(', ')
     .replace(/, ([^,]*)$/, ' or $1');
   return instead.length > 0 ? `take ${list} in the place of ${of.method} beside ${beside.method}, or ${leave}` : leave;
+}
+
+/** Both methods in the order of their stages, with one setting made so that they go together; null where none does. */
+export function settledPair(a: Method, b: Method): Recipe | null {
+  const [first, second] = (rank(a) <= rank(b) ? [a, b] : [b, a]).map(defaults) as [RecipeStep, RecipeStep];
+  const setting = settledStep(first, second);
+  if (!setting) return null;
+  return setting.method === first.method ? [setting, second] : [first, setting];
+}
+
+function defaults(method: Method): RecipeStep {
+  return { method: method.name, ...(method.options.parse({}) as object) };
+}
+
+/** One of the two with one choice made otherwise, so that they go together. */
+function settledStep(first: RecipeStep, second: RecipeStep): RecipeStep | undefined {
+  return (
+    settings(first).find(step => composable(memberOf(step), memberOf(second))) ??
+    settings(second).find(step => composable(memberOf(first), memberOf(step)))
+  );
 }
 
 /** The step with one of its choices made otherwise; that one comes right after `method`. */

@@ -1,7 +1,8 @@
 import { z } from 'zod';
-import { composable } from './composition.ts';
+import { composable, settledPair } from './composition.ts';
 import { findMethod, METHODS } from './index.ts';
 import { type OptionInfo, optionsOf } from './options.ts';
+import { formatRecipe } from './recipe.ts';
 import type { Method, Paper, Traits } from './types.ts';
 
 /** Everything that a user wants to know of a method, as plain data. */
@@ -18,14 +19,16 @@ export interface MethodDescription {
   readonly profile: string | null;
   /** Names of methods that may stand in a recipe beside it, all options at their defaults. */
   readonly worksWith: readonly string[];
+  /** Recipes with other methods that are sound because one option is set otherwise. */
+  readonly worksAs: readonly string[];
   readonly notWith: readonly string[];
 }
 
 export function describeMethod(method: Method): MethodDescription {
   const { name, title, family, summary, paper, claim, traits, profile = null } = method;
   const others: readonly Method[] = METHODS.filter(other => other.name !== name);
-  const names = (fits: boolean) => others.filter(other => composable(method, other) === fits).map(other => other.name);
-  const options = optionsOf(method);
+  const conflicting = others.filter(other => !composable(method, other));
+  const settled = conflicting.map(other => settledPair(method, other));
   return {
     name,
     title,
@@ -33,11 +36,12 @@ export function describeMethod(method: Method): MethodDescription {
     summary,
     paper,
     claim,
-    options,
+    options: optionsOf(method),
     traits,
     profile,
-    worksWith: names(true),
-    notWith: names(false),
+    worksWith: others.filter(other => !conflicting.includes(other)).map(other => other.name),
+    worksAs: settled.filter(recipe => recipe !== null).map(formatRecipe),
+    notWith: conflicting.filter((_, i) => settled[i] === null).map(other => other.name),
   };
 }
 

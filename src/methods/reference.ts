@@ -79,17 +79,8 @@ function commonOptions(methods: readonly MethodDescription[]): OptionInfo[] {
   return firsts.filter(option => all.filter(other => same(other, option)).length >= 3);
 }
 
-function section({
-  name,
-  title,
-  summary,
-  paper,
-  claim,
-  options,
-  profile,
-  worksWith,
-  notWith,
-}: MethodDescription): string {
+function section(method: MethodDescription): string {
+  const { name, title, summary, paper, claim, options, profile, worksWith, worksAs } = method;
   const list = (names: readonly string[]) => names.map(other => `\`${other}\``).join(', ') || 'nothing';
   const source = paper
     ? `${paper.title} ([arXiv ${paper.arxiv}](https://arxiv.org/abs/${paper.arxiv}), ${paper.date}${paper.venue ? `, ${paper.venue}` : ''}).`
@@ -100,7 +91,11 @@ function section({
     ...(source ? [[source, claim && `Its claim: ${claim}`].filter(Boolean).join(' ')] : []),
     ...(profile === null ? [] : [`Needs a \`${profile}\` profile of the model.`]),
     ...(options.length > 0 ? [optionTable(options, true)] : []),
-    `Goes together with ${list(worksWith)}${beyondStage(method).length > 0 ? `; not with ${list(beyondStage(method))}` : ''}.`,
+    [
+      `Goes together with ${list(worksWith)}.`,
+      ...(worksAs.length > 0 ? [`With other settings also: ${list(worksAs)}.`] : []),
+      ...(beyondStage(method).length > 0 ? [`Not with ${list(beyondStage(method))}.`] : []),
+    ].join(' '),
   ].join('\n\n');
 }
 

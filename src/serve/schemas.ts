@@ -292,6 +292,7 @@ export const MethodList = z
         options: z.array(z.looseObject({ name: text, type: text, allowed: text, description: text })),
         traits: z.looseObject({ stage: text, prefixStable: z.boolean() }),
         worksWith: z.array(text),
+        worksAs: z.array(text),
         notWith: z.array(text),
       }),
     ),
