@@ -97,7 +97,7 @@ function flagGreatest(from: usize, flags: usize, count: i32, most: i32): void {
   let low = 0;
   let high = 0x7f800000;
   while (low < high) {
-    const middle = (low + high) >> 1;
+    const middle = low + ((high - low) >> 1);
     if (countAbove(from, count, middle) <= most) high = middle;
     else low = middle + 1;
   }

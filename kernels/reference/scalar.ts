@@ -222,7 +222,7 @@ function decodeParts(
     const channels = channelsOf(part, headDim);
     const width = channels.length;
     const values = part.bits === 16 ? [] : valuesOf(part);
-    let matrix = codes.map((code, at) => {
+    let matrix: Float64Array = codes.map((code, at) => {
       if (part.bits === 16) return code;
       const g = groupOf(part, width, Math.floor(at / width), at % width);
       return values[code]! * scale[g]! + offset[g]!;
