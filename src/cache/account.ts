@@ -48,16 +48,19 @@ export function measure(c: Content): Reach {
           blocks.seen[block] = 0;
           positions += POSITIONS_HELD;
         }
-        pages.eachShared(page, entry => {
-          if (entry.stamp === epoch) return;
-          entry.stamp = epoch;
-          entry.seen = 0;
-          shared += entry.bytes;
-        });
+        if (layout.headerAt >= 0) {
+          pages.eachShared(page, entry => {
+            if (entry.stamp === epoch) return;
+            entry.stamp = epoch;
+            entry.seen = 0;
+            shared += entry.bytes;
+          });
+        }
       }
       if (++pages.seen[page]! < pages.refs[page]!) continue;
       unique += pages.bytes[page]! + PAGE_ENTRY_BYTES;
       if (++blocks.seen[block]! === blocks.refs[block]) unique += POSITIONS_HELD;
+      if (layout.headerAt < 0) continue;
       pages.eachShared(page, entry => {
         if (++entry.seen === entry.refs) unique += entry.bytes;
       });

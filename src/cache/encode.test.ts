@@ -323,6 +323,25 @@ describe('on the reference executor', () => {
     checkInvariants(cache, [sequence]);
   });
 
+  test('rows that were fetched are parked still: they are neither encoded nor joined', () => {
+    const { sequence, model } = open(plain());
+    appendRows(cache, sequence, model, 128, random);
+    const unit = Uint32Array.from({ length: 64 }, (_, i) => i);
+    sequence.preparePark([{ slot: 0, head: 0, units: [unit], place: 'memory' }]).apply();
+    sequence.fetch(0, 0, Uint32Array.of(0));
+    expect(sequence.exactRanges(0, 0)).toEqual([[64, 128]]);
+    const refusal = (field: string) => expect.objectContaining({ code: 'invalid_request', field });
+    expect(() => sequence.prepareEncode([item])).toThrow(refusal('plan[0].from'));
+    const rows = new Float32Array(64 * 16);
+    const plane = { format: { ...latent, norms: false }, rows };
+    const join = { views: [{ slot: 0, head: 0 }], entries: [unit], k: plane, v: plane };
+    expect(() => sequence.prepareJoin([join])).toThrow(refusal('plan[0].views'));
+    sequence.prepareEncode([{ ...item, from: 64, to: 128 }]).apply();
+    expect(sequence.fetch(0, 0, new Uint32Array())).toBe(0);
+    expect(sequence.exactRanges(0, 0)).toEqual([[0, 64]]);
+    checkInvariants(cache, [sequence]);
+  });
+
   test('wherever the bytes or the memory run out, nothing has changed', () => {
     const backend = plain();
     const budget = new CacheBudget(1 << 20);

@@ -46,8 +46,12 @@ export function checkJoin(c: Content, items: readonly JoinItem[], holds: Holds):
       seen.add(view);
     }
     const count = checkEntries(c, item, views, bad);
-    checkPlane(item, 'k', count, bad);
-    checkPlane(item, 'v', count, bad);
+    for (const plane of ['k', 'v'] as const) {
+      const { format } = item[plane];
+      if (format?.kind !== 'latent') throw bad(`${plane}.format`, format, 'a latent format');
+      c.storage.layouts.sharedValues(format, plane, `plan[${n}].${plane}.format`);
+      checkPlane(item, plane, count, bad);
+    }
     const like = layoutOf(c, views[0]!);
     for (const view of views) {
       const { keysUnrotated, columns } = layoutOf(c, view);
@@ -88,7 +92,6 @@ function checkEntries(c: Content, { entries }: JoinItem, views: readonly number[
 function checkPlane(item: JoinItem, plane: 'k' | 'v', count: number, bad: Bad): void {
   const { format, rows, norms, bases }: JoinedPlane = item[plane];
   const { views } = item;
-  if (format?.kind !== 'latent') throw bad(`${plane}.format`, format, 'a latent format');
   if (rows.length !== count * format.rank) {
     throw bad(`${plane}.rows`, rows.length, `${count} rows of ${format.rank} values`);
   }

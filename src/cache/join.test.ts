@@ -291,7 +291,7 @@ describe.each(BACKENDS)('on %s kernels', name => {
       'plan[0].k.bases[0].values',
       [{ ...good, k: { ...good.k, bases: good.k.bases!.map(b => ({ ...b, values: draw(9) })) } }],
     ],
-    ['k.rank', [{ ...good, k: { ...good.k, format: { ...projected, rank: 4 }, rows: draw(64 * 4) } }]],
+    ['plan[0].k.format.rank', [{ ...good, k: { ...good.k, format: { ...projected, rank: 4 }, rows: draw(64 * 4) } }]],
   ])('refuses bad %s', (field, items) => {
     const { sequence, model } = open(100);
     const before = { ...cache.stats(), peak: 0 };

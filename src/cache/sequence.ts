@@ -225,10 +225,13 @@ export class CacheSequence {
     return exactRanges(this.#content, this.#content.viewOf(slot, head));
   }
 
-  /** Ranges of a view's entries that lie in full exact pages: 64 live rows seen by one reference, so no growing page is among them. */
-  fullPageRanges(slot: number, head: number): Ranges {
+  /**
+   * Ranges of a view's entries that lie in full exact pages: 64 live rows seen by one reference, so no growing page is among
+   * them. With `plane` that plane alone must be exact.
+   */
+  fullPageRanges(slot: number, head: number, plane?: 'k' | 'v'): Ranges {
     this.#content.checkAlive();
-    return fullPageRanges(this.#content, this.#content.viewOf(slot, head));
+    return fullPageRanges(this.#content, this.#content.viewOf(slot, head), plane);
   }
 
   /** Did the last commit of this slot fill a page of one of its views? Nothing else must have changed since. */
