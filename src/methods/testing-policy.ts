@@ -24,7 +24,16 @@ export function runPlain(
   const tensors = plainPrompt(model, rows, plainRandom(seed), sharpness);
   const policy = method.create(method.options.parse(options), model);
   const actions = cache.prompt(policy, tensors);
-  return { cache, policy, actions, attention: tensors.map(layer => attentionOf(model, layer)) };
+  let attention: PlainRun['attention'] | undefined;
+  return {
+    cache,
+    policy,
+    actions,
+    get attention() {
+      attention ??= tensors.map(layer => attentionOf(model, layer));
+      return attention;
+    },
+  };
 }
 
 /** [layers][kvHeads]: true positions held. */

@@ -53,7 +53,10 @@ export const adakv = defineMethod({
       sense: () => [score],
       decide(at) {
         const scores = at.signal(score);
-        const share = tokensKept(options, at, options.window) - options.window;
+        const budget = tokensKept(options, at, options.window);
+        const held = scores.reduce((sum, _, head) => sum + at.entries(head), 0);
+        if (held <= budget * scores.length) return [];
+        const share = budget - options.window;
         const weighed = options.weighted ? scores.map(head => weigh(head, share)) : scores;
         const floor = Math.floor(options.alpha * share + 1e-9);
         const budgets = hits(weighed, share).map(hit => options.window + Math.round(hit * (1 - options.alpha) + floor));
@@ -65,7 +68,11 @@ export const adakv = defineMethod({
 
 /** How many of the layer's heads x `share` best entries lie in each head. */
 function hits(scores: PerHead, share: number): number[] {
-  const all = Float32Array.from(scores.flatMap(head => [...head]));
+  const all = new Float32Array(scores.reduce((sum, { length }) => sum + length, 0));
+  scores.reduce((at, head) => {
+    all.set(head, at);
+    return at + head.length;
+  }, 0);
   const best = topK(all, scores.length * share);
   let start = 0;
   return scores.map(head => {

@@ -17,7 +17,7 @@ export function settle(weights: readonly number[], total: number, room: readonly
   const parts = weights.map(weight => Math.exp(weight - top));
   const sum = parts.reduce((a, b) => a + b, 0);
   const least = total >= weights.length ? 1 : 0;
-  const out = parts.map((part, i) => Math.min(room[i]!, Math.max(least, Math.floor((total * part) / sum))));
+  const out = parts.map((part, i) => Math.min(room[i]!, Math.max(least, Math.floor((total * part) / sum + 1e-9))));
   let left =
     Math.min(
       total,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { KvasirError } from '../../errors.ts';
 import { defineMethod } from '../define.ts';
 import { keepsAll, tokensKept } from '../shared/budget.ts';
 import { keepBest, withLast } from '../shared/keep.ts';
@@ -44,6 +45,13 @@ export const fastkv = defineMethod({
     if (keepsAll(options)) return {};
     const { window, rate } = options;
     const turn = options.layer ?? Math.max(0, Math.floor(model.layers / 2) - 1);
+    if (turn >= model.layers) {
+      throw new KvasirError('invalid_request', `fastkv: layer ${turn} is not one of the model's.`, {
+        field: 'layer',
+        value: turn,
+        allowed: `0 to ${model.layers - 1}`,
+      });
+    }
     const score = windowScore({ ...options, group: 'sum' }, 'sum');
     return {
       sense: () => [score],
