@@ -12,6 +12,16 @@ import { nodeCatalogue, resolveModel } from './model/hub/catalogue.node.ts';
 export type * from './engine/types.ts';
 export { type ErrorCode, KvasirError } from './errors.ts';
 export { type Answer, type CallOptions, ChatSession, collect, type LoadSettings, Model } from './library.ts';
+export { describeMethod, type MethodDescription } from './methods/describe.ts';
+export { findMethod, METHODS, type MethodName } from './methods/index.ts';
+export {
+  formatRecipe,
+  parseRecipe,
+  type Recipe,
+  type RecipeInput,
+  type RecipeStep,
+  type RecipeStepInput,
+} from './methods/recipe.ts';
 export type { ChatMessage } from './model/types.ts';
 export { createEngine, createEngineThread };
 

@@ -58,7 +58,7 @@ export class Model implements AsyncDisposable {
   score(
     prompt: ScoreRequest['prompt'],
     continuation: ScoreRequest['continuation'] = '',
-    options: Pick<ScoreRequest, 'top' | 'cache' | 'prefill'> & { signal?: AbortSignal } = {},
+    options: Pick<ScoreRequest, 'top' | 'cache' | 'kv' | 'prefill'> & { signal?: AbortSignal } = {},
   ): Promise<ScoreResult> {
     const { signal, ...rest } = options;
     return this.#engine.score({ ...rest, model: this.info.name, prompt, continuation }, signal);

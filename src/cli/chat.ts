@@ -155,8 +155,10 @@ class Chat {
     const { cacheBytes, cachePeak, weightBytes } = await this.#loaded.engine.stats();
     const memory = `weights ${formatBytes(weightBytes)}, cache ${formatBytes(cacheBytes)} (peak ${formatBytes(cachePeak)})\n`;
     if (!this.#usage) return memory;
-    const { promptTokens, cachedTokens, completionTokens, timings } = this.#usage;
+    const { promptTokens, cachedTokens, completionTokens, timings, cache } = this.#usage;
     const speed = `${timings.decodeTokensPerSecond.toFixed(1)} tokens/s, first token after ${timings.firstTokenMs.toFixed(0)} ms`;
-    return `last turn: ${promptTokens} prompt tokens (${cachedTokens} from the cache), ${completionTokens} answered, ${speed}\n${memory}`;
+    const kept =
+      cache.recipe === 'full' ? '' : `${cache.recipe} kept ${Math.round(cache.kept)} tokens a layer and head\n`;
+    return `last turn: ${promptTokens} prompt tokens (${cachedTokens} from the cache), ${completionTokens} answered, ${speed}\n${kept}${memory}`;
   }
 }

@@ -43,6 +43,19 @@ test('a table for people; a text of their own', async () => {
   expect(result.stdout).toMatch(/measure +cache +window +windows +result\ndivergence +int8 +32 +1 +top-1 agreement/);
 });
 
+test('every recipe on every format, each once', async () => {
+  const result = await run(
+    '--tasks perplexity --lengths 128 --n 1 --cache f32,int8 --kv full --kv streaming-llm(budget=32) --kv {"method":"full"} --json',
+  );
+  expect(result).toMatchObject({ code: 0, stderr: '' });
+  const { cells, plan } = JSON.parse(result.stdout);
+  const names = ['f32', 'int8', 'streaming-llm(budget=32)', 'streaming-llm(budget=32) @ int8'];
+  expect(cells.map((cell: { cache: string }) => cell.cache)).toEqual(names);
+  expect(plan.caches.map((cache: { name: string }) => cache.name)).toEqual(names);
+  const [full, , kept] = cells.map((cell: { result: { perplexity: number } }) => cell.result.perplexity);
+  expect(kept).not.toBe(full);
+});
+
 test.each<[string, RegExp]>([
   ['--tasks nih', /no such task \(tasks: nih; allowed: niah-number, .*count\)/],
   ['--tasks=', /bad value of --tasks/],

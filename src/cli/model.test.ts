@@ -227,3 +227,30 @@ test('serve: an address of the network needs a key; a taken port is named', asyn
   expect(taken).toMatchObject({ code: 2, stderr: expect.stringContaining(`port ${port} is in use`) });
   await new Promise(resolve => other.close(resolve));
 });
+
+test('generate and score under a recipe', async () => {
+  const text = 'the history of the history of the history of the history of the history of';
+  const recipe = 'streaming-llm(budget=8, positions=true)';
+  const generated = await run(['generate', ...small, '--prompt', text, '--kv', ` ${recipe} `, '--json']);
+  expect(generated).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(generated.stdout).cache).toMatchObject({ recipe, kept: 8 });
+
+  const score = [
+    'score',
+    '--model',
+    llama,
+    '--prompt',
+    text,
+    '--continuation',
+    ' the history',
+    '--mode',
+    'exact',
+    '--json',
+  ];
+  const [full, kept] = [await run(score), await run([...score, '--kv', '[{"method":"streaming-llm","budget":8}]'])];
+  expect(JSON.parse(kept.stdout).sum).not.toBeCloseTo(JSON.parse(full.stdout).sum, 6);
+  expect(JSON.parse((await run([...score, '--kv', 'random(keep=1)'])).stdout).sum).toBeCloseTo(
+    JSON.parse(full.stdout).sum,
+    4,
+  );
+});

@@ -1,9 +1,12 @@
 import type { z } from '@hono/zod-openapi';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { KvasirError } from '../errors.ts';
+import { describeMethod } from '../methods/describe.ts';
+import { METHODS } from '../methods/index.ts';
 import { type AppOptions, createApp } from './app.ts';
 import { EchoEngine, echoCatalogue } from './echo.testing.ts';
 import type * as schemas from './schemas.ts';
+import { MethodList } from './schemas.ts';
 
 let engine: EchoEngine;
 beforeEach(() => {
@@ -55,7 +58,7 @@ describe('chat completions', () => {
         },
       ],
       usage: { prompt_tokens: 3, completion_tokens: 3, total_tokens: 6, prompt_tokens_details: { cached_tokens: 0 } },
-      kvasir: { cache: { format: 'f32', bytes: 192, peak: 384 }, timings: { prefill_ms: 1 } },
+      kvasir: { cache: { format: 'f32', recipe: 'full', kept: 6, bytes: 192, peak: 384 }, timings: { prefill_ms: 1 } },
     });
   });
 
@@ -118,6 +121,7 @@ describe('chat completions', () => {
       messages: [{ role: 'developer', content: [{ type: 'text', text: 'a' }, { type: 'text', text: 'b' }] }, ...chat.messages],
       temperature: 0.5, top_p: 0.9, top_k: 40, min_p: 0.05, repetition_penalty: 1.1, frequency_penalty: 0.1,
       presence_penalty: -0.1, logit_bias: { 7: -100 }, seed: 3, n: 1, stop: 'x', cache: 'int8', prefill: 'layer',
+      kv: [{ method: 'snapkv', keep: 0.5, budget: null }],
       ignore_eos: true, max_completion_tokens: 5, logprobs: true, user: null, tools: null, store: false,
       response_format: { type: 'text' },
     }); // biome-ignore format: a list of fields
@@ -126,6 +130,7 @@ describe('chat completions', () => {
       messages: [{ role: 'system', content: 'ab' }, { role: 'user', content: 'one two three' }],
       temperature: 0.5, topP: 0.9, topK: 40, minP: 0.05, repetitionPenalty: 1.1, frequencyPenalty: 0.1,
       presencePenalty: -0.1, logitBias: { 7: -100 }, seed: 3, n: 1, stop: ['x'], cache: 'int8', prefill: 'layer',
+      kv: [{ method: 'snapkv', keep: 0.5 }],
       ignoreEnd: true, maxTokens: 5, logprobs: 0,
     }); // biome-ignore format: a list of fields
   });
@@ -300,6 +305,27 @@ describe('the other paths', () => {
     const properties = Object.keys(document.components.schemas.ChatRequest.properties);
     for (const name of ['top_k', 'min_p', 'repetition_penalty', 'cache', 'kv', 'ignore_eos'])
       expect(properties).toContain(name);
+  });
+
+  test('the answer says which recipe ran', async () => {
+    for (const kv of ['snapkv( keep = 0.5 )+kivi', '[{"method":"snapkv","keep":0.5},{"method":"kivi"}]']) {
+      const body = await (await call(CHAT, { ...chat, kv })).json();
+      expect(body.kvasir.cache.recipe).toBe('snapkv(keep=0.5) + kivi');
+    }
+  });
+
+  test('methods, and their options in the document, are those of the registry', async () => {
+    const { data } = await (await call('/v1/kvasir/methods')).json();
+    expect(data).toEqual(JSON.parse(JSON.stringify(METHODS.map(describeMethod))));
+    expect(MethodList.safeParse({ object: 'list', data }).success).toBe(true);
+    const { schemas } = (await (await call('/openapi.json')).json()).components;
+    expect(schemas.ChatRequest.properties.kv.anyOf).toEqual([{ $ref: '#/components/schemas/Recipe' }]);
+    const step = schemas.RecipeStep.oneOf.find((entry: { title: string }) => entry.title === 'SnapKV');
+    expect(step.properties).toMatchObject({
+      method: { const: 'snapkv' },
+      keep: { type: 'number', exclusiveMinimum: 0, maximum: 1 },
+      evict: { enum: ['prompt', 'chunk'], default: 'prompt' },
+    });
   });
 
   test('every answer is isolated and says so', async () => {
