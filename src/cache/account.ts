@@ -77,11 +77,11 @@ function columnBytes(pageBytes: number, { columns, sharedBytes, cellBytes }: Cel
   return Math.floor((pageBytes - sharedBytes) / cellBytes) * columns.size * PAGE_TOKENS * 4;
 }
 
-/** notePeak where something was taken since this was called last: for verbs of every step. */
+/** notePeak where a page was made since this was called last: for verbs of every step. */
 export function notePeakOnce(c: Content): void {
-  const { charges } = c.account;
-  if (c.peakCharges === charges) return;
-  c.peakCharges = charges;
+  const { pagesMade } = c.account;
+  if (c.peakPages === pagesMade) return;
+  c.peakPages = pagesMade;
   notePeak(c);
 }
 

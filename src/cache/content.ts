@@ -72,8 +72,8 @@ export class Content {
   peak = 0;
   /** Parameter blocks by key; those without references are gone. */
   readonly sharedKeys = new Map<string, SharedEntry>();
-  /** Account.charges as of the last notePeakOnce. */
-  peakCharges = -1;
+  /** Account.pagesMade as of the last notePeakOnce. */
+  peakPages = -1;
   readonly states = new Map<string, { readonly value: unknown; readonly bytes: number }>();
   /** Bytes of the states (state.ts). */
   stateBytes = 0;

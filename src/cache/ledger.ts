@@ -91,8 +91,8 @@ export class Account {
   readonly name: string;
   /** Bytes promised and not yet taken. */
   promised = 0;
-  /** Counts the charges. */
-  charges = 0;
+  /** Counts the pages paid for. */
+  pagesMade = 0;
 
   /** Opens with `bytes` already held, so that the owner's number stays valid until `close`. */
   constructor(ledger: Ledger, name: string, bytes: number) {
@@ -111,7 +111,6 @@ export class Account {
   charge(bytes: number, field: string, value: unknown, fromPromise: boolean): void {
     this.require(bytes, field, value, fromPromise);
     const promised = fromPromise ? Math.min(bytes, this.promised) : 0;
-    this.charges++;
     this.promised -= promised;
     this.ledger.take(this.owner, bytes, promised);
   }

@@ -107,6 +107,7 @@ export class PageTable {
       this.#blocks.release(positions);
       throw error;
     }
+    account.pagesMade++;
     const page = this.#entry();
     this.address[page] = address;
     this.refs[page] = 0;

@@ -1,7 +1,13 @@
-import { PAGE_TOKENS, REF_FLAG_CONTIGUOUS, REF_FLAGS, REF_POSITIONS, REF_SHIFT } from '../../kernels/abi.ts';
+import {
+  PAGE_TOKENS,
+  POSITIONS_BASE,
+  POSITIONS_DELTA,
+  REF_FLAG_CONTIGUOUS,
+  REF_FLAGS,
+  REF_POSITIONS,
+  REF_SHIFT,
+} from '../../kernels/abi.ts';
 import { KvasirError } from '../errors.ts';
-import { notePeakOnce } from './account.ts';
-import { hasRow } from './bits.ts';
 import type { Content } from './content.ts';
 import { isUnrotated } from './entry-rows.ts';
 import { redirect } from './page-copy.ts';
@@ -21,6 +27,8 @@ interface Moves {
   copy: number[];
   shift: number[];
 }
+
+const PARTED = Number.MAX_SAFE_INTEGER;
 
 const ref = new Ref();
 const rows = new Int32Array(PAGE_TOKENS);
@@ -47,7 +55,6 @@ export function renumber(c: Content, slot: number): void {
     throw error;
   }
   if (moves.count === 0 && c.next[slot] === next) return;
-  notePeakOnce(c);
   for (let n = 0; n < moves.count; n++) applyMove(c, n);
   c.next[slot] = next;
   c.version++;
@@ -79,7 +86,7 @@ function planView(c: Content, view: number, next: number): void {
     if (delta !== 0) checkMovable(c, view);
     if (delta === 0 && !goesOn) {
       // Already there.
-    } else if (own || Number.isNaN(delta)) {
+    } else if (own || delta === PARTED) {
       toBlock(c, view, i, own, run ? blocks.internRun(start - ref.first, c.account) : internRows(c));
     } else {
       addMove(view, i, -1, -1, ref.shift + delta);
@@ -90,22 +97,26 @@ function planView(c: Content, view: number, next: number): void {
 
 /**
  * Positions of all rows of the record's page: `start` and on for live rows, `after` and on for rows after them. Rows that
- * nobody sees get any in between. Returns by how much all live rows move, NaN where they part.
+ * nobody sees get any in between. Returns by how much all live rows move, PARTED where they do not move together.
  */
 function fillRows(c: Content, start: number, after: number): number {
+  const { i32, u16 } = c.storage.memory;
+  const { first, end, lo, hi } = ref;
+  const base = i32[(ref.positions + POSITIONS_BASE) >>> 2]! + ref.shift;
+  const deltas = (ref.positions + POSITIONS_DELTA) >>> 1;
+  const delta = start - base - u16[deltas + first]!;
   let position = start;
-  let delta = Number.NaN;
-  let parted = false;
-  for (let row = 0; row < ref.end; row++) {
+  let together = true;
+  for (let row = 0; row < first; row++) rows[row] = start;
+  for (let row = first; row < end; row++) {
     rows[row] = position;
-    if (row < ref.first || !hasRow(ref.lo, ref.hi, row)) continue;
-    const by = position - c.storedPosition(ref, row) - ref.shift;
-    if (row === ref.first) delta = by;
-    else if (by !== delta) parted = true;
-    position++;
+    if ((row < 32 ? lo >>> row : hi >>> (row - 32)) & 1) {
+      if (position - base - u16[deltas + row]! !== delta) together = false;
+      position++;
+    }
   }
-  for (let row = ref.end; row < PAGE_TOKENS; row++) rows[row] = after + row - ref.end;
-  return parted ? Number.NaN : delta;
+  for (let row = end; row < PAGE_TOKENS; row++) rows[row] = after + row - end;
+  return together ? delta : PARTED;
 }
 
 function checkMovable(c: Content, view: number): void {
