@@ -30,12 +30,13 @@ export function decodeLatent(
   norms?: ArrayLike<number>,
 ): Float64Array {
   const { rank } = format;
+  const matrix = basis && Float64Array.from(basis, half);
   const out = new Float64Array((stored.length / rank) * headDim);
   for (let i = 0; i < out.length; i++) {
     const t = Math.floor(i / headDim);
     const c = i % headDim;
-    let sum = basis ? 0 : stored[t * rank + c]!;
-    if (basis) for (let r = 0; r < rank; r++) sum += stored[t * rank + r]! * half(basis[r * headDim + c]!);
+    let sum = matrix ? 0 : stored[t * rank + c]!;
+    if (matrix) for (let r = 0; r < rank; r++) sum += stored[t * rank + r]! * matrix[r * headDim + c]!;
     out[i] = sum * (norms?.[t] ?? 1);
   }
   return out;

@@ -68,8 +68,9 @@ export function encodeScalar(
   const residual = left.map((value, i) => (i >= count * headDim || flagged.has(i) ? 0 : value));
   const [a, b] = fitLowRank(residual, headDim, rank, format.lowRank?.rounds ?? 3);
   const outliers = new Map<number, number>();
+  const [storedA, storedB] = [a.map(half), b.map(half)];
   for (const i of [...flagged].sort((i, j) => i - j)) {
-    outliers.set(i, half(left[i]! - lowRankAt(a.map(half), b.map(half), rank, headDim, i)));
+    outliers.set(i, half(left[i]! - lowRankAt(storedA, storedB, rank, headDim, i)));
   }
   return { parts, outliers, a, b };
 }
