@@ -29,6 +29,7 @@ const MIXES: [recipe: string, reason: RegExp, wayOut: RegExp][] = [
   ['streaming-llm + xkv', /new positions.*under one position/, /set positions=true in streaming-llm/],
   ['streaming-llm + minicache', /oldest tokens.*another order/, /leave out/],
   ['razor-attention + kivi', /writes into one entry at every step/, /in the place of razor-attention beside kivi/],
+  ['cake + kvmerger', /needs the queries of the prompt.*gone/, /in the place of cake beside kvmerger/],
   ['tova + kvmerger', /same tokens in all heads.*other tokens in each/, /in the place of tova beside kvmerger/],
   ['xkv + kivi', /xkv leaves pages that nothing can change/, /leave out xkv or kivi/],
   ['minicache + louiskv', /minicache leaves pages that nothing can change/, /leave out/],

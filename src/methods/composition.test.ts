@@ -51,6 +51,8 @@ describe('rules, on traits alone', () => {
     ['seals, then retrieve', member('first', { stage: 'join', seals: true }), join({ stage: 'retrieve' }), /nothing can change/],
     ['encode, then single rows', member('first', { stage: 'encode' }), join({ stage: 'retrieve', needsExact: true }), /single rows/],
     ['merge, then single rows', member('first', { stage: 'merge' }), join({ stage: 'retrieve', needsExact: true }), null],
+    ['late layers, then attention', keep({ settlesLate: true }), join({ stage: 'merge', needsQueries: true }), /queries/],
+    ['late layers, then no attention', keep({ settlesLate: true }), join({ stage: 'merge' }), null],
     ['before RoPE, then after', keep({ keysUnrotated: true }), join({ keysRotated: true }), /first needs keys before RoPE.*second needs them after/],
     ['after RoPE, then before', keep({ keysRotated: true }), join({ keysUnrotated: true }), /second needs keys before RoPE.*first needs them after/],
     ['both before RoPE', keep({ keysUnrotated: true }), join({ keysUnrotated: true }), null],

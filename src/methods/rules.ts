@@ -139,6 +139,15 @@ export const RULES: readonly Rule[] = [
         : null,
   },
   {
+    text: 'A method that scores by the attention of the prompt cannot follow one that settles layers later, when the queries are gone.',
+    conflict: (first, second) =>
+      first.traits.settlesLate && second.traits.needsQueries
+        ? {
+            reason: `${second.name} needs the queries of the prompt, and ${first.name} settles a layer only when they are gone`,
+          }
+        : null,
+  },
+  {
     text: 'Keys lie in the pages either before or after RoPE: methods that need one do not go with methods that need the other.',
     conflict(first, second) {
       const [before, after] = first.traits.keysUnrotated ? [first, second] : [second, first];

@@ -78,6 +78,10 @@ export interface Traits {
   readonly needsSame?: 'layers' | 'all';
   /** Reads or writes rows one by one, so that rows must not be encoded before. */
   readonly needsExact?: boolean;
+  /** Settles layers in groups (Policy.settles): methods after it see a layer when the queries of the prompt are gone. */
+  readonly settlesLate?: boolean;
+  /** Scores by the attention of the prompt's queries. */
+  readonly needsQueries?: boolean;
   /** Turns all of the cache it leaves into pages that nothing after it may change. */
   readonly seals?: boolean;
 }

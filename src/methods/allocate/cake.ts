@@ -50,7 +50,7 @@ export const cake = defineMethod({
       group: group('mean'),
     },
   ),
-  traits: { stage: 'keep', prefixStable: false, ragged: 'both', drops: 'single' },
+  traits: { stage: 'keep', prefixStable: false, ragged: 'both', drops: 'single', settlesLate: true },
   create(options, model) {
     if (keepsAll(options)) return {};
     const { window, gamma } = options;

@@ -45,7 +45,14 @@ export const kvmerger = defineMethod({
   },
   claim: 'Better than evicting by attention (H2O) at half and at a third of the cache on LongBench.',
   options,
-  traits: { stage: 'merge', prefixStable: false, ragged: 'both', keysRotated: true, needsExact: true },
+  traits: {
+    stage: 'merge',
+    prefixStable: false,
+    ragged: 'both',
+    keysRotated: true,
+    needsExact: true,
+    needsQueries: true,
+  },
   create(given, model) {
     const skipped = (layer: number) => layer < given.skipFirst || layer >= model.layers - given.skipLast;
     return {
