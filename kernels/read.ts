@@ -20,7 +20,9 @@ import {
   READ_V,
 } from './abi.ts';
 import { decodePlaneK, decodePlaneV } from './decode.ts';
-import { decodeHalf } from './f16.ts';
+import { decodeHalves, decodeLine } from './f16.ts';
+import { decodeKeys } from './int8.ts';
+import { transpose4 } from './latent.ts';
 import { PLANE_K, PLANE_V } from './scratch.ts';
 
 /** One READ record. Keys come back as stored: after RoPE, or before it where the layout keeps them so. */
@@ -37,45 +39,45 @@ export function read(item: usize, scratch: usize): void {
 }
 
 function readKeys(cell: usize, layout: usize, headDim: i32, first: i32, count: i32, to: usize, scratch: usize): void {
-  const encoded = load<i32>(layout, LAYOUT_FORMAT_K) >= FORMAT_SCALAR;
-  const plane = scratch + PLANE_K;
-  if (encoded) decodePlaneK(cell, layout, plane, first, first + count, scratch);
-  for (let t = first; t < first + count; t++, to += headDim << 2) {
-    for (let c = 0; c < headDim; c++) {
-      const x = encoded ? load<f32>(plane + ((c * PAGE_TOKENS + t) << 2)) : keyAt(cell, layout, t, c);
-      store<f32>(to + (c << 2), x);
-    }
+  const format = load<i32>(layout, LAYOUT_FORMAT_K);
+  const last = first + count;
+  let k = cell + load<i32>(layout, LAYOUT_K);
+  if (format !== FORMAT_F32) {
+    const plane = scratch + PLANE_K;
+    if (format >= FORMAT_SCALAR) decodePlaneK(cell, layout, plane, first, last, scratch);
+    else if (format === FORMAT_F16) decodeHalves(k, plane, headDim * PAGE_TOKENS);
+    else decodeKeys(k, cell + load<i32>(layout, LAYOUT_K_SCALE), plane, headDim, first, last);
+    k = plane;
+  }
+  const bytes: usize = headDim << 2;
+  let t = first;
+  for (; t + 4 <= last && (headDim & 3) === 0; t += 4, to += bytes << 2) {
+    for (let c = 0; c < headDim; c += 4) transpose4(k + (c << 8) + (t << 2), 256, to + (c << 2), bytes);
+  }
+  for (; t < last; t++, to += bytes) {
+    for (let c = 0; c < headDim; c++) store<f32>(to + (c << 2), load<f32>(k + (c << 8) + (t << 2)));
   }
 }
 
 function readValues(cell: usize, layout: usize, headDim: i32, first: i32, count: i32, to: usize, scratch: usize): void {
-  if (load<i32>(layout, LAYOUT_FORMAT_V) >= FORMAT_SCALAR) {
-    const plane = scratch + PLANE_V;
-    decodePlaneV(cell, layout, plane, first, first + count, scratch);
-    memory.copy(to, plane + ((first * headDim) << 2), (count * headDim) << 2);
-    return;
-  }
-  for (let t = first; t < first + count; t++, to += headDim << 2) {
-    for (let c = 0; c < headDim; c++) store<f32>(to + (c << 2), valueAt(cell, layout, headDim, t, c));
-  }
-}
-
-function keyAt(cell: usize, layout: usize, token: i32, channel: i32): f32 {
-  const format = load<i32>(layout, LAYOUT_FORMAT_K);
-  const k = cell + load<i32>(layout, LAYOUT_K);
-  const index = channel * PAGE_TOKENS + token;
-  if (format === FORMAT_F32) return load<f32>(k + (index << 2));
-  if (format === FORMAT_F16) return decodeHalf(load<u16>(k + (index << 1)) as i32);
-  const code = load<i8>(k + (channel >> 1) * (PAGE_TOKENS * 2) + (token << 1) + (channel & 1)) as f32;
-  return code * load<f32>(cell + load<i32>(layout, LAYOUT_K_SCALE) + (token << 2));
-}
-
-function valueAt(cell: usize, layout: usize, headDim: i32, token: i32, channel: i32): f32 {
   const format = load<i32>(layout, LAYOUT_FORMAT_V);
   const v = cell + load<i32>(layout, LAYOUT_V);
-  const index = token * headDim + channel;
-  if (format === FORMAT_F32) return load<f32>(v + (index << 2));
-  if (format === FORMAT_F16) return decodeHalf(load<u16>(v + (index << 1)) as i32);
-  const code = load<i8>(v + (token >> 1) * (headDim << 1) + (channel << 1) + (token & 1)) as f32;
-  return code * load<f32>(cell + load<i32>(layout, LAYOUT_V_SCALE) + (token << 2));
+  const from = first * headDim;
+  const length = count * headDim;
+  if (format >= FORMAT_SCALAR) {
+    const plane = scratch + PLANE_V;
+    decodePlaneV(cell, layout, plane, first, first + count, scratch);
+    memory.copy(to, plane + (from << 2), length << 2);
+  } else if (format === FORMAT_F32) {
+    memory.copy(to, v + (from << 2), length << 2);
+  } else if (format === FORMAT_F16) {
+    decodeLine(v + (from << 1), to, length);
+  } else {
+    const scales = cell + load<i32>(layout, LAYOUT_V_SCALE);
+    for (let t = first; t < first + count; t++) {
+      const scale = load<f32>(scales + (t << 2));
+      const row = v + (t >> 1) * (headDim << 1) + (t & 1);
+      for (let c = 0; c < headDim; c++, to += 4) store<f32>(to, (load<i8>(row + (c << 1)) as f32) * scale);
+    }
+  }
 }

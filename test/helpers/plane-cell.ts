@@ -126,20 +126,29 @@ export class PlaneCell {
     this.kernels.run(KIND_ENCODE, this.record(rows, k, v, normK, normV), 1);
   }
 
-  read(first = 0, count = PAGE_TOKENS): Record<Plane, Float32Array> {
+  /** A READ record at a fresh address. */
+  readRecord(first: number, count: number): number {
     const item = this.alloc(READ_BYTES);
-    const length = count * this.headDim;
-    const [k, v] = [this.alloc(length * 4), this.alloc(length * 4)];
+    const bytes = count * this.headDim * 4;
     this.#set(item, READ_CELL, this.cell);
     this.#set(item, READ_LAYOUT, 0);
     this.#set(item, READ_FIRST, first);
     this.#set(item, READ_COUNT, count);
-    this.#set(item, READ_K, k);
-    this.#set(item, READ_V, v);
+    this.#set(item, READ_K, this.alloc(bytes));
+    this.#set(item, READ_V, this.alloc(bytes));
     this.#set(item, READ_LAYOUTS, this.layouts);
+    return item;
+  }
+
+  read(first = 0, count = PAGE_TOKENS): Record<Plane, Float32Array> {
+    const item = this.readRecord(first, count);
     this.kernels.run(KIND_READ, item, 1);
-    const { f32 } = this.kernels.memory;
-    return { k: f32.slice(k / 4, k / 4 + length), v: f32.slice(v / 4, v / 4 + length) };
+    const { f32, u32 } = this.kernels.memory;
+    const rows = (field: number) => {
+      const from = u32[(item + field) / 4]! / 4;
+      return f32.slice(from, from + count * this.headDim);
+    };
+    return { k: rows(READ_K), v: rows(READ_V) };
   }
 
   /** Codes of a part [64][width], read byte by byte as kernels/abi.ts lays them out. */
