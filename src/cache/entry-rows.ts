@@ -65,51 +65,66 @@ export function readEntries(
   where: EntryRows,
   wanted: Uint32Array,
 ): { readonly k: Float32Array; readonly v: Float32Array } {
-  const { memory, shape, kernels, layouts } = c.storage;
+  const { memory, shape, kernels } = c.storage;
   const { headDim } = shape;
   const k = new Float32Array(wanted.length * headDim);
   const v = new Float32Array(wanted.length * headDim);
-  const byRecord = [...wanted.keys()].sort((a, b) => where.record[wanted[a]!]! - where.record[wanted[b]!]!);
+  const entryOf = (n: number) => wanted[n]!;
+  const ordered = [...wanted.keys()].sort((a, b) => {
+    const records = where.record[entryOf(a)]! - where.record[entryOf(b)]!;
+    return records !== 0 ? records : where.row[entryOf(a)]! - where.row[entryOf(b)]!;
+  });
   const plane = PAGE_TOKENS * headDim * 4;
-  const bytes = BATCH * (2 * plane + READ_BYTES);
-  const work = memory.alloc(bytes);
+  const batch = Math.min(BATCH, wanted.length);
+  const bytes = batch * (2 * plane + READ_BYTES);
+  const work = bytes > 0 ? memory.alloc(bytes) : 0;
+  const items = work + batch * 2 * plane;
+  // First row read into each page of the work space, and the page of each entry.
+  const first = new Uint8Array(batch);
+  const page = new Uint8Array(ordered.length);
   try {
-    const items = work + BATCH * 2 * plane;
-    for (let from = 0; from < byRecord.length; ) {
+    for (let from = 0; from < ordered.length; ) {
       let count = 0;
       let to = from;
-      const slot = new Int32Array(byRecord.length - from);
-      for (let last = -1; to < byRecord.length; to++) {
-        const i = where.record[wanted[byRecord[to]!]!]!;
-        if (i !== last) {
-          if (count === BATCH) break;
-          ref.load(memory, c.ref(view, i));
-          const at = (items + count * READ_BYTES) >>> 2;
-          const { u32 } = memory;
-          u32[at + READ_CELL / 4] = ref.cell;
-          u32[at + READ_LAYOUT / 4] = ref.layout;
-          u32[at + READ_FIRST / 4] = 0;
-          u32[at + READ_COUNT / 4] = ref.end;
-          u32[at + READ_K / 4] = work + count * 2 * plane;
-          u32[at + READ_V / 4] = work + count * 2 * plane + plane;
-          u32[at + READ_LAYOUTS / 4] = layouts.address;
+      for (let last = -1; to < ordered.length; to++) {
+        const entry = entryOf(ordered[to]!);
+        const row = where.row[entry]!;
+        if (where.record[entry] !== last) {
+          if (count === batch) break;
+          last = where.record[entry]!;
+          ref.load(memory, c.ref(view, last));
+          first[count] = row;
+          writeRead(c, items + count * READ_BYTES, row, work + count * 2 * plane, plane);
           count++;
-          last = i;
         }
-        slot[to - from] = count - 1;
+        // From the first to the last row that is wanted.
+        memory.u32[(items + (count - 1) * READ_BYTES + READ_COUNT) >>> 2] = row - first[count - 1]! + 1;
+        page[to] = count - 1;
       }
       kernels.run(KIND_READ, items, count);
       const { f32 } = memory;
       for (let n = from; n < to; n++) {
-        const entry = byRecord[n]!;
-        const at = (work + slot[n - from]! * 2 * plane) / 4 + where.row[wanted[entry]!]! * headDim;
-        k.set(f32.subarray(at, at + headDim), entry * headDim);
-        v.set(f32.subarray(at + plane / 4, at + plane / 4 + headDim), entry * headDim);
+        const row = where.row[entryOf(ordered[n]!)]! - first[page[n]!]!;
+        const at = (work + page[n]! * 2 * plane) / 4 + row * headDim;
+        k.set(f32.subarray(at, at + headDim), ordered[n]! * headDim);
+        v.set(f32.subarray(at + plane / 4, at + plane / 4 + headDim), ordered[n]! * headDim);
       }
       from = to;
     }
   } finally {
-    memory.free(work, bytes);
+    if (bytes > 0) memory.free(work, bytes);
   }
   return { k, v };
+}
+
+/** The READ record of the record in `ref`, from a row on; its number of rows comes later. */
+function writeRead(c: Content, item: number, row: number, work: number, plane: number): void {
+  const { u32 } = c.storage.memory;
+  const at = item >>> 2;
+  u32[at + READ_CELL / 4] = ref.cell;
+  u32[at + READ_LAYOUT / 4] = ref.layout;
+  u32[at + READ_FIRST / 4] = row;
+  u32[at + READ_K / 4] = work;
+  u32[at + READ_V / 4] = work + plane;
+  u32[at + READ_LAYOUTS / 4] = c.storage.layouts.address;
 }

@@ -111,6 +111,27 @@ describe.each(BACKENDS)('merge on %s kernels', backend => {
     compare(cache, sequence, model);
   });
 
+  test('a few entries of each step go into one, and the next append stays ready', () => {
+    const { sequence, model } = open('f16');
+    appendRows(cache, sequence, model, 100, random);
+    for (let step = 0; step < 150; step++) {
+      appendRows(cache, sequence, model, 1, random);
+      compare(cache, sequence, model);
+      const ready = sequence.content.ready.slice();
+      const item: MergeItem = {
+        ...{ slot: 1, head: 0, key: 'sum', targets: Uint32Array.of(3), starts: Uint32Array.of(0, 2) },
+        ...{ members: Uint32Array.of(3, 4), bias: Float32Array.of(Math.log(step + 2)) },
+        ...{ weightsK: Float32Array.of(0.9, 0.1), weightsV: Float32Array.of(0.9, 0.1) },
+      };
+      sequence.prepareMerge([item]).apply();
+      model[2] = mergeEntries(model[2]!, item);
+      expect(sequence.content.ready).toEqual(ready);
+    }
+    compare(cache, sequence, model);
+    expect(sequence.refCount(1, 0)).toBeLessThanOrEqual(4);
+    checkInvariants(cache, [sequence]);
+  });
+
   test('zero keys have no direction', () => {
     const { sequence, model } = open('f32');
     appendRows(cache, sequence, model, 4, () => 0);

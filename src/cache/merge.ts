@@ -13,6 +13,7 @@ import {
 } from '../../kernels/abi.ts';
 import { notePeak } from './account.ts';
 import type { Content } from './content.ts';
+import { dropEntries } from './drop.ts';
 import { readEntries } from './entry-rows.ts';
 import { prepareKeep } from './keep.ts';
 import { checkMerge, type MergeJob } from './merge-plan.ts';
@@ -23,6 +24,8 @@ import type { KeepItem, MergeItem, PreparedPlan } from './types.ts';
 
 /** Rows written in one run of the kernels. */
 const BATCH = 64;
+/** So many entries are dropped one by one; more are dropped as a plan, and pages packed at once. */
+const FEW = 8;
 
 /** What the targets of one view become. */
 interface Merged {
@@ -121,14 +124,21 @@ class Merge implements PreparedPlan {
   apply(): void {
     this.#guard.begin(() => this.discard());
     const c = this.#content;
-    notePeak(c, this.#copies.bytes);
+    const jobs = this.#merged.map(({ job }) => job);
+    let dropped = 0;
+    for (const { item } of jobs) dropped += item.members.length - item.targets.length;
+    const { bytes } = this.#copies;
+    if (bytes > 0 || dropped > FEW) notePeak(c, bytes);
     this.#copies.apply();
     for (const merged of this.#merged) writeRows(c, merged, this.#work);
     c.storage.memory.free(this.#work, workBytes(c));
-    prepareKeep(
-      c,
-      this.#merged.map(({ job }) => keepItem(job)),
-    ).apply();
+    if (dropped > FEW) {
+      prepareKeep(c, jobs.map(keepItem)).apply();
+      return;
+    }
+    for (const job of jobs) dropMembers(c, job);
+    c.version++;
+    c.lastRows.fill(0);
   }
 
   discard(): void {
@@ -177,6 +187,13 @@ function writeRows(c: Content, { job, k, v }: Merged, work: number): void {
       if (column !== undefined) f32[((ref.cell + column) >>> 2) + where.row[target]!] = item.bias?.[from + n] ?? 0;
     }
   }
+}
+
+/** Takes the members that are not targets out one by one, so that a step of decoding leaves the pages as they are. */
+function dropMembers(c: Content, { item, view }: MergeJob): void {
+  const targets = new Set(item.targets);
+  const gone = [...item.members].filter(member => !targets.has(member)).sort((a, b) => b - a);
+  for (const member of gone) dropEntries(c, view, member, 1);
 }
 
 /** Everything but the members that are not targets. */
