@@ -39,7 +39,8 @@ export const LAYOUT_KEYS_UNROTATED = 36;
 export const LAYOUT_ROTARY = 40;
 /**
  * Where planes of a cell lie outside of it: 0, or 1 + offset in the cell of four addresses (u32 each): K codes or shared
- * rows, K parameter block, V codes or shared rows, V parameter block; an address 0 stands for "in the cell".
+ * rows, K parameter block, V codes or shared rows, V parameter block; an address 0 stands for "in the cell". Where
+ * the codes of a scalar plane lie outside, all its offsets count from that address.
  */
 export const LAYOUT_HEADER = 44;
 /** PLANE records of K and V, for scalar and latent formats. */
@@ -58,7 +59,10 @@ export const PLANE_OUTLIER_VALUE = 16;
 export const PLANE_RANK = 20;
 export const PLANE_A = 24;
 export const PLANE_B = 28;
-/** latent: 16, 8 or 4; offset in the shared plane of f16 scale[64] and f16 offset[64] (8 and 4 bits); offset in the cell of f32 norm[64], -1: none; 1 where the parameter block holds a basis. */
+/**
+ * latent: 16, 8 or 4 bits: shared rows are f16, u8 or half bytes (low half first), [64][rank]; offset in the
+ * shared plane of f16 scale[64] and f16 offset[64] (8 and 4 bits); offset in the cell of f32 norm[64], -1: none; 1 where the parameter block holds a basis f16 [rank][headDim].
+ */
 export const PLANE_BITS = 32;
 export const PLANE_ROW_SCALE = 36;
 export const PLANE_ROW_OFFSET = 40;
@@ -90,13 +94,16 @@ export const PART_GROUP = 16;
 export const PART_CODES = 20;
 /** 3 bits: offset of the plane of high bits. */
 export const PART_CODES_HIGH = 24;
-/** Offsets of f16 scale and f16 offset; -1: no offset. With PART_SHARED they are offsets in the parameter block, one a channel. */
+/** Offsets of f16 scale and f16 offset; -1: no scale (16 bits), no offset (absmax, sign). With PART_SHARED they are offsets in the parameter block, one a channel. */
 export const PART_SCALE = 28;
 export const PART_OFFSET = 32;
 export const PART_SHARED = 36;
 /** Address of f32 lut[2^bits]; 0: the code itself (absmax: code - 2^(bits - 1), sign: 2 * code - 1). */
 export const PART_LUT = 40;
-/** f32: values that the least and the greatest element of a group are mapped to before the nearest LUT value is taken (lutRange). */
+/**
+ * f32: what the least and the greatest element of a group stand for before scale and offset: with a LUT its range (lutRange),
+ * else those of the least and the greatest code.
+ */
 export const PART_LUT_LEAST = 56;
 export const PART_LUT_GREATEST = 60;
 /** RANGE_* */

@@ -36,7 +36,8 @@ export interface ScalarPart {
   readonly group?: number;
   /**
    * `minmax` (default): scale = (max - min) / levels, offset = min (asymmetric, real-valued minimum).
-   * `absmax`: offset 0, codes around the middle. `sign`: 1 bit, scale = mean |x|, codes -1 and +1.
+   * `absmax`: 2 to 8 bits, offset 0, scale = max |x| / (2^(bits - 1) - 1), codes around the middle. `sign`: 1 bit, scale =
+   * mean |x|, codes -1 and +1. Scale and offset are rounded to f16 before codes are taken.
    */
   readonly range?: 'minmax' | 'absmax' | 'sign';
   /** 2^bits ascending values in place of the codes; `lutRange` is then stretched over [min, max] of the group. */
@@ -50,16 +51,19 @@ export interface ScalarPart {
   readonly transform?: 'hadamard';
   /**
    * `page` (default): parameters are found from the rows and lie in the page. `shared`: they come with a parameter block
-   * (f16 scale[width], then f16 offset[width], one a channel) that many pages use; only along tokens.
+   * (f16 scale[width], then for `minmax` f16 offset[width], one a channel) that many pages use; only along tokens.
    */
   readonly scope?: 'page' | 'shared';
-  /** The shared parameter block also has f16 side[width], a factor a channel (after scale and offset where those are shared). */
+  /**
+   * The shared parameter block also has f16 side[width], a factor a channel (after scale and offset where those are shared).
+   * Rows are divided by it before the transform, and multiplied after it is undone.
+   */
   readonly side?: boolean;
 }
 
 /** Elements left out of a group's range and stored beside the codes. */
 export interface OutlierRule {
-  /** Share of the elements of a page, 0..0.25; rounded up to whole slots a page. */
+  /** Share of the elements of a page, 0..0.25; rounded up to whole elements on each side of each channel or token, or slots a page. */
   readonly share: number;
   /**
    * Among which elements the greatest and the least are taken, half of the share each side: `channel` within each channel of

@@ -377,6 +377,31 @@ describe.each(['relaxed', 'plain', 'single'] as const)('encoded planes, %s kerne
   });
 });
 
+it('gives the same bytes and numbers in every build', async () => {
+  const part: ScalarPart = { bits: 3, along: 'token', group: 32 };
+  const k: ScalarFormat = { kind: 'scalar', parts: [part], outliers: { share: 0.05, per: 'channel' } };
+  const lut = [-1, -0.3, 0.4, 1];
+  const v: ScalarFormat = { kind: 'scalar', parts: [{ bits: 2, along: 'channel', lut, transform: 'hadamard' }] };
+  const draw = random(6);
+  const x = Float32Array.from({ length: 50 * 64 }, () => draw.normal());
+  const made = [];
+  for (const variant of ['relaxed', 'plain', 'single'] as const) {
+    const kernels = await createKernels({
+      memory: new Arena({ limit: 2 ** 26, shared: variant !== 'single' }),
+      variant,
+    });
+    const cell = new PlaneCell(kernels, 64, k, v);
+    cell.encode(50, x, x);
+    const numbers = cell.read();
+    const end = cell.cell + cell.at.v + cell.plans.v.bytes;
+    made.push({ numbers, bytes: kernels.memory.u8.slice(cell.cell + cell.at.k, end) });
+    cell.dispose();
+    await kernels.dispose();
+  }
+  expect(made[1]).toEqual(made[0]);
+  expect(made[2]).toEqual(made[0]);
+});
+
 it('chooses outliers as the reference does where numbers tie', async () => {
   const kernels = await createKernels({ limit: 2 ** 26 });
   const rule: OutlierRule = { share: 0.1, per: 'channel' };
