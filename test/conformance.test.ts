@@ -30,7 +30,7 @@ const SMALL: Readonly<Record<string, string>> = {
   kivi: 'residual=64',
   minicache: 'start=0',
   xkv: 'group=2, ratioK=0.5, ratioV=0.5',
-  louiskv: 'budget=64, recent=32',
+  louiskv: 'budget=64, recent=32, place=file',
 };
 const WRITTEN = 80;
 /** Any text will do: what is checked here is not quality. */

@@ -90,7 +90,9 @@ export class LoadedModel {
     this.#shape = shapeOf(file);
     this.#dense = dense;
     this.tokenizer = createTokenizer(file.tokenizer);
+    const parkFile = around.platform.parkFile?.();
     this.cache = new KvCache({
+      ...(parkFile && { parkFile }),
       memory: around.kernels.memory,
       kernels: around.kernels,
       shape: {
@@ -133,6 +135,7 @@ export class LoadedModel {
       mode: options.mode ?? 'fast',
       provider: dense.provider,
       cache: format,
+      recipe: formatRecipe(parseRecipe(options.kv)),
       weightBytes: dense.bytes,
       kvBytesPerToken: kvBytesPerToken(config),
       fingerprint: file.fingerprint,

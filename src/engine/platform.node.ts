@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { MAX_ARENA_BYTES } from '../backend/cpu/arena.ts';
 import { denseProvider } from '../backend/cpu/dense/index.ts';
 import { createKernels } from '../backend/cpu/kernels.ts';
+import { FilePlace } from '../cache/park.node.ts';
 import { openModel } from '../model/open.node.ts';
 import type { Platform } from './platform.ts';
 import { readProfile } from './profile.node.ts';
@@ -13,6 +14,7 @@ export function nodePlatform(): Platform {
     memoryBytes: totalmem(),
     openModel,
     profile: readProfile,
+    parkFile: () => new FilePlace(),
     denseProvider,
     createKernels: ({ threads, limit }) => createKernels({ threads, limit: Math.min(limit, MAX_ARENA_BYTES) }),
     breathe: () => setImmediate(),

@@ -1,4 +1,5 @@
 import type { DenseProvider, Kernels } from '../backend/types.ts';
+import type { ParkPlace } from '../cache/park-place.ts';
 import type { ModelFile } from '../model/types.ts';
 import type { LoadOptions } from './types.ts';
 
@@ -9,6 +10,8 @@ export interface Platform {
   readonly memoryBytes: number;
   readonly cacheDir?: string;
   openModel(path: string): Promise<ModelFile>;
+  /** Where parked entries go that are not to stay in memory; absent: nowhere here. */
+  parkFile?(): ParkPlace;
   /** A profile file of a model (Method.profile), parsed; undefined where there is none. */
   profile?(path: string, fingerprint: string, kind: string): Promise<unknown>;
   denseProvider(choice: NonNullable<LoadOptions['provider']>): Promise<DenseProvider>;

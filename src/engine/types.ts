@@ -85,6 +85,8 @@ export interface ModelInfo {
   readonly mode: NumericMode;
   readonly provider: string;
   readonly cache: FormatName;
+  /** The recipe of requests that name none, as text. */
+  readonly recipe: string;
   readonly weightBytes: number;
   /** KV bytes a token with each page format. */
   readonly kvBytesPerToken: Readonly<Record<FormatName, number>>;

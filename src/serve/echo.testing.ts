@@ -51,6 +51,7 @@ export class EchoEngine implements EngineApi {
       mode: 'fast',
       provider: 'none',
       cache: 'f32',
+      recipe: 'full',
       weightBytes: 4000,
       kvBytesPerToken: { f32: 64, f16: 32, int8: 18 },
       fingerprint: '0123456789abcdef0123456789abcdef',
