@@ -1,11 +1,12 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { ATTEND_BYTES, KIND_ATTEND, PAGE_TOKENS } from '../kernels/abi.ts';
+import { ATTEND_BYTES, KIND_ATTEND, LAYOUT_CELL_BYTES, PAGE_TOKENS } from '../kernels/abi.ts';
 import { buildKernels } from '../scripts/build-kernels.ts';
 import { type CpuKernels, createKernels } from '../src/backend/cpu/kernels.ts';
 import type { KernelVariant } from '../src/backend/cpu/wasm.ts';
+import type { ScalarBits, ScalarFormat } from '../src/cache/format.ts';
 import { ALL, prepare, type Ref, writeAttend } from '../test/helpers/attention.ts';
-import { type Format, Scene } from '../test/helpers/scene.ts';
+import { type LayoutSpec, Scene } from '../test/helpers/scene.ts';
 import { metadata } from './lib/metadata.ts';
 import { writeResult } from './lib/result.ts';
 
@@ -20,7 +21,7 @@ const { values } = parseArgs({
     heads: { type: 'string', default: '3' },
     keys: { type: 'string', default: '512,2048,8192' },
     rows: { type: 'string', default: '512' },
-    formats: { type: 'string', default: 'f32,f16,int8' },
+    formats: { type: 'string', default: 'f32,f16,int8,1bit,2bit,3bit,4bit,8bit,2bit+outliers,2bit+rank' },
     threads: { type: 'string', default: `1,${availableParallelism()}` },
     variant: { type: 'string' },
     ms: { type: 'string', default: '300' },
@@ -43,13 +44,28 @@ interface Line {
   gbytes: number;
 }
 
+/** `2bit`: as KIVI, keys with parameters by channel and values by token, groups of 32; `+outliers`: two a channel of keys and a token of values; `+rank`: a pair of rank 2. */
+function specOf(name: string): LayoutSpec {
+  if (name === 'f32' || name === 'f16' || name === 'int8') return { k: name, v: name };
+  const match = /^(\d)bit(\+outliers)?(\+rank)?$/.exec(name);
+  if (!match) throw new Error(`Unknown format ${name}: f32, f16, int8 or <bits>bit[+outliers][+rank].`);
+  const bits = Number(match[1]) as ScalarBits;
+  const format = (along: 'token' | 'channel'): ScalarFormat => ({
+    kind: 'scalar',
+    parts: [{ bits, along, group: 32 }],
+    ...(match[2] ? { outliers: { share: 0.01, per: along === 'token' ? 'channel' : 'token' } } : {}),
+    ...(match[3] ? { lowRank: { rank: 2 } } : {}),
+  });
+  return { k: format('token'), v: format('channel') };
+}
+
 /** Query vectors of one record, as the engine deals them out. */
 const QUERIES_PER_ITEM = 64;
 
-function measure(kernels: CpuKernels, format: Format, keys: number, rows: number): Line {
-  const scene = new Scene(kernels, headDim, [{ k: format, v: format }], 1);
+function measure(kernels: CpuKernels, format: string, keys: number, rows: number): Line {
+  const scene = new Scene(kernels, headDim, [specOf(format)], 1);
   const source = scene.page({ layout: 0, positions: Array.from({ length: PAGE_TOKENS }, (_, i) => i) });
-  const cellBytes = kernels.memory.u32[scene.layouts / 4 + 8]!;
+  const cellBytes = scene.layoutField(0, LAYOUT_CELL_BYTES);
   const step = Math.max(1, Math.floor(QUERIES_PER_ITEM / group));
   const items: ((at: number) => void)[] = [];
   for (let head = 0; head < kvHeads; head++) {
@@ -106,12 +122,12 @@ function best(run: () => void): number {
 await buildKernels();
 const lines: Line[] = [];
 let variant = '';
-console.log('phase    format threads   keys  rows        ms  GMAC/s   GB/s');
+console.log('phase    format        threads   keys  rows        ms  GMAC/s   GB/s');
 for (const threads of new Set(list(values.threads).map(Number))) {
   const options = values.variant === undefined ? {} : { variant: values.variant as KernelVariant };
   const kernels = await createKernels({ limit: 2 ** 30, threads, ...options });
   variant = kernels.variant;
-  for (const format of list(values.formats) as Format[]) {
+  for (const format of list(values.formats)) {
     for (const keys of list(values.keys).map(Number)) {
       for (const rows of new Set([1, Math.min(keys, Number(values.rows))])) {
         const line = measure(kernels, format, keys, rows);
@@ -122,7 +138,7 @@ for (const threads of new Set(list(values.threads).map(Number))) {
           line.gmacs.toFixed(1).padStart(7),
           line.gbytes.toFixed(1).padStart(6),
         ];
-        console.log(`${line.phase.padEnd(8)} ${format.padEnd(6)} ${cells.join(' ')} ${numbers.join(' ')}`);
+        console.log(`${line.phase.padEnd(8)} ${format.padEnd(13)} ${cells.join(' ')} ${numbers.join(' ')}`);
       }
     }
   }

@@ -19,6 +19,7 @@ import {
   ATTEND_WINDOW,
   FORMAT_F16,
   FORMAT_INT8,
+  FORMAT_SCALAR,
   LAYOUT_BIAS,
   LAYOUT_BYTES,
   LAYOUT_FORMAT_K,
@@ -39,15 +40,19 @@ import {
   REF_SHIFT,
   TURN_BYTES,
 } from './abi.ts';
+import { decodePlaneK, decodePlaneV } from './decode.ts';
 import { decodeHalves } from './f16.ts';
 import { matmul } from './f32.ts';
 import { decodeKeys, quantizeRow, scores, values } from './int8.ts';
+import { packedScores, packedValues, readsPacked } from './scalar.ts';
 import { BLOCK, MAX, O, P_UNIT, PLANE_K, PLANE_V, Q, Q_UNIT, Q16, ROW, S, SEEN, SUM } from './scratch.ts';
 import { see, seenHi, seenLo, seenWhole } from './seen.ts';
 import { addBias, exponents, greatest, maskScores, rescale, scaleScores, scaleWeights } from './softmax.ts';
 import { turn, turnKeys } from './turn.ts';
 import { exp2Scalar } from './vector.ts';
 
+/** Query vectors of a record up to which it meets packed planes as they are; more of them share a decoded plane. */
+const FEW: i32 = 8;
 const LOG2_E: f32 = Math.LOG2E as f32;
 
 /** One ATTEND record: its rows in blocks of at most BLOCK query vectors, each block over all references. */
@@ -90,7 +95,7 @@ function attendBlock(item: usize, scratch: usize, row: i32, rows: i32): void {
     const layout = layouts + (load<u16>(ref, REF_LAYOUT) as usize) * LAYOUT_BYTES;
     const integerKeys = scoreRef(item, scratch, ref, layout, headDim, row, rows);
     weighPage(scratch, ref, layout, headDim, rows, group, integerKeys);
-    addPage(scratch, ref, layout, headDim, queries);
+    addPage(item, scratch, ref, layout, headDim, queries);
   }
   finish(item, scratch, row, rows);
 }
@@ -207,11 +212,19 @@ function scorePage(
   }
   const format = load<i32>(layout, LAYOUT_FORMAT_K);
   const plane = scratch + PLANE_K;
+  const unrotated = load<i32>(layout, LAYOUT_KEYS_UNROTATED) !== 0;
   if (format === FORMAT_F16) {
     decodeHalves(k, plane, headDim * PAGE_TOKENS);
     k = plane;
+  } else if (format >= FORMAT_SCALAR) {
+    if (format === FORMAT_SCALAR && !unrotated && isFew(item) && readsPacked(layout, true)) {
+      packedScores(cell, layout, queries, lo, hi, scratch);
+      return;
+    }
+    decodePlaneK(cell, layout, plane, seenLo, seenHi, scratch);
+    k = plane;
   }
-  if (load<i32>(layout, LAYOUT_KEYS_UNROTATED)) {
+  if (unrotated) {
     if (format === FORMAT_INT8) decodeKeys(k, cell + load<i32>(layout, LAYOUT_K_SCALE), plane, headDim, seenLo, seenHi);
     else if (k !== plane) memory.copy(plane, k, (headDim * PAGE_TOKENS) << 2);
     const contiguous = (load<i32>(ref, REF_FLAGS) & REF_FLAG_CONTIGUOUS) !== 0;
@@ -222,6 +235,11 @@ function scorePage(
     k = plane;
   }
   matmul(scratch + Q, headDim, k + (lo << 2), PAGE_TOKENS << 2, s, panels, queries, false);
+}
+
+/** What a record does depends on the record alone, not on the blocks that it is cut into. */
+function isFew(item: usize): bool {
+  return load<i32>(item, ATTEND_ROWS) * load<i32>(item, ATTEND_GROUP) <= FEW;
 }
 
 /** S = weights relative to each row's new maximum (i16 codes for int8 values); MAX, SUM and O follow. */
@@ -271,9 +289,10 @@ function weighPage(
 }
 
 /** O += weights * V over the tokens that the block sees. */
-function addPage(scratch: usize, ref: usize, layout: usize, headDim: i32, queries: i32): void {
+function addPage(item: usize, scratch: usize, ref: usize, layout: usize, headDim: i32, queries: i32): void {
   const format = load<i32>(layout, LAYOUT_FORMAT_V);
-  let v = (load<u32>(ref, REF_CELL) as usize) + load<i32>(layout, LAYOUT_V);
+  const cell = load<u32>(ref, REF_CELL) as usize;
+  let v = cell + load<i32>(layout, LAYOUT_V);
   if (format === FORMAT_INT8) {
     const last = (seenHi + 1) >> 1;
     values(scratch + S, seenLo >> 1, last, v, headDim, scratch + O, scratch + P_UNIT, queries);
@@ -284,6 +303,13 @@ function addPage(scratch: usize, ref: usize, layout: usize, headDim: i32, querie
     const from = seenLo * headDim;
     decodeHalves(v + (from << 1), plane + (from << 2), (seenHi - seenLo) * headDim);
     v = plane;
+  } else if (format >= FORMAT_SCALAR) {
+    if (format === FORMAT_SCALAR && isFew(item) && readsPacked(layout, false)) {
+      packedValues(cell, layout, queries, seenLo & ~7, (seenHi + 7) & ~7, scratch);
+      return;
+    }
+    v = scratch + PLANE_V;
+    decodePlaneV(cell, layout, v, seenLo, seenHi, scratch);
   }
   const depth = seenHi - seenLo;
   const stride: usize = headDim << 2;

@@ -9,24 +9,21 @@ import {
   APPEND_STRIDE,
   APPEND_TURN,
   APPEND_V,
-  FORMAT_F16,
-  FORMAT_F32,
-  FORMAT_INT8,
+  ENCODE_BYTES,
+  ENCODE_CELL,
+  ENCODE_K,
+  ENCODE_LAYOUT,
+  ENCODE_LAYOUTS,
+  ENCODE_NORM_K,
+  ENCODE_NORM_V,
+  ENCODE_ROWS,
+  ENCODE_V,
   KIND_APPEND,
+  KIND_ENCODE,
   KIND_READ,
   LAYOUT_BIAS,
   LAYOUT_BYTES,
   LAYOUT_CELL_BYTES,
-  LAYOUT_FORMAT_K,
-  LAYOUT_FORMAT_V,
-  LAYOUT_HEAD_DIM,
-  LAYOUT_K,
-  LAYOUT_K_SCALE,
-  LAYOUT_KEYS_UNROTATED,
-  LAYOUT_ROTARY,
-  LAYOUT_V,
-  LAYOUT_V_SCALE,
-  PAGE_TOKENS,
   POSITIONS_BYTES,
   POSITIONS_DELTA,
   READ_BYTES,
@@ -38,15 +35,16 @@ import {
   READ_LAYOUTS,
   READ_V,
 } from '../../kernels/abi.ts';
+import { encodeHalf } from '../../kernels/reference/half.ts';
 import { turnTable } from '../../kernels/reference/turn.ts';
 import type { CpuKernels } from '../../src/backend/cpu/kernels.ts';
-
-export const FORMATS = { f32: FORMAT_F32, f16: FORMAT_F16, int8: FORMAT_INT8 } as const;
-export type Format = keyof typeof FORMATS;
+import { type CellPlan, planCell, writeCell } from '../../src/cache/cell-layout.ts';
+import { isExact, type LatentFormat, type PlaneFormat } from '../../src/cache/format.ts';
+import type { PlanePlan } from '../../src/cache/plane-layout.ts';
 
 export interface LayoutSpec {
-  readonly k: Format;
-  readonly v: Format;
+  readonly k: PlaneFormat;
+  readonly v: PlaneFormat;
   readonly bias?: boolean;
   readonly unrotated?: boolean;
 }
@@ -89,6 +87,7 @@ export class Scene {
   readonly layouts: number;
   readonly specs: readonly LayoutSpec[];
   readonly random: ReturnType<typeof random>;
+  readonly #plans: CellPlan[] = [];
   readonly #blocks: [address: number, bytes: number][] = [];
 
   constructor(kernels: CpuKernels, headDim: number, specs: readonly LayoutSpec[], seed: number, rotary = headDim) {
@@ -123,7 +122,7 @@ export class Scene {
     return this.kernels.memory.u32[(this.layouts + id * LAYOUT_BYTES + field) / 4]!;
   }
 
-  /** A page of random rows, or of the given ones; appended in one go. */
+  /** A page of random rows, or of the given ones (exact formats); written in one go. */
   page(spec: PageSpec, k?: Float32Array, v?: Float32Array): Page {
     const { memory } = this.kernels;
     const count = spec.positions.length;
@@ -134,12 +133,59 @@ export class Scene {
     spec.positions.forEach((position, i) => {
       memory.u16[(block + POSITIONS_DELTA) / 2 + i] = position - base;
     });
-    const keys = k ?? this.normals(count * this.headDim);
-    const values = v ?? this.normals(count * this.headDim);
-    this.append(spec.layout, cell, 0, spec.positions, keys, values);
+    if (this.#plans[spec.layout]!.layout.kind === 'exact') this.#appendAll(spec, cell, k, v);
+    else this.#encode(spec, cell);
     const bias = this.layoutField(spec.layout, LAYOUT_BIAS);
     if (bias) for (let i = 0; i < count; i++) memory.f32[(cell + bias) / 4 + i] = this.random.normal();
     return { ...spec, cell, block, ...this.read(spec.layout, cell, 0, count) };
+  }
+
+  #appendAll(spec: PageSpec, cell: number, k?: Float32Array, v?: Float32Array): void {
+    const count = spec.positions.length;
+    const keys = k ?? this.normals(count * this.headDim);
+    const values = v ?? this.normals(count * this.headDim);
+    this.append(spec.layout, cell, 0, spec.positions, keys, values);
+  }
+
+  /** Shared rows and parameter blocks of such a page are its own. */
+  #encode(spec: PageSpec, cell: number): void {
+    const { layout, planK, planV } = this.#plans[spec.layout]!;
+    const count = spec.positions.length;
+    const header = [planK, planV].flatMap(plan => [
+      plan && plan.rowsBytes > 0 ? this.alloc(plan.rowsBytes) : 0,
+      plan && plan.sharedValues > 0 ? this.#block(plan) : 0,
+    ]);
+    const rows = (plan: PlanePlan | null) => this.floats(this.normals(count * rowWidth(plan, this.headDim)));
+    const norms = (plan: PlanePlan | null) =>
+      isLatent(plan) && plan.format.norms
+        ? this.floats(Float32Array.from({ length: count }, () => 0.5 + this.random.uniform()))
+        : 0;
+    const fields: [number, number][] = [
+      [ENCODE_K, rows(planK)],
+      [ENCODE_V, rows(planV)],
+      [ENCODE_ROWS, count],
+      [ENCODE_CELL, cell],
+      [ENCODE_LAYOUT, spec.layout],
+      [ENCODE_LAYOUTS, this.layouts],
+      [ENCODE_NORM_K, norms(planK)],
+      [ENCODE_NORM_V, norms(planV)],
+    ];
+    const at = this.alloc(ENCODE_BYTES);
+    const { u32 } = this.kernels.memory;
+    if (layout.headerAt >= 0) u32.set(header, (cell + layout.headerAt) / 4);
+    for (const [field, value] of fields) u32[(at + field) / 4] = value;
+    if (count > 0) this.kernels.run(KIND_ENCODE, at, 1);
+  }
+
+  /** A parameter block of random factors, or a random basis. */
+  #block(plan: PlanePlan): number {
+    const address = this.alloc(plan.sharedValues * 2);
+    const { u16 } = this.kernels.memory;
+    for (let i = 0; i < plan.sharedValues; i++) {
+      const x = isLatent(plan) ? this.random.normal() / Math.sqrt(plan.rank) : 0.5 + this.random.uniform();
+      u16[address / 2 + i] = encodeHalf(x);
+    }
+    return address;
   }
 
   append(
@@ -191,26 +237,19 @@ export class Scene {
   }
 
   #writeLayout(id: number, spec: LayoutSpec): void {
-    const size = { f32: 4, f16: 2, int8: 1 };
-    const plane = this.headDim * PAGE_TOKENS;
-    let bytes = 0;
-    const take = (length: number) => {
-      bytes += length;
-      return bytes - length;
-    };
-    const set = (field: number, value: number) => {
-      this.kernels.memory.u32[(this.layouts + id * LAYOUT_BYTES + field) / 4] = value;
-    };
-    set(LAYOUT_FORMAT_K, FORMATS[spec.k]);
-    set(LAYOUT_FORMAT_V, FORMATS[spec.v]);
-    set(LAYOUT_HEAD_DIM, this.headDim);
-    set(LAYOUT_K, take(plane * size[spec.k]));
-    set(LAYOUT_V, take(plane * size[spec.v]));
-    set(LAYOUT_K_SCALE, spec.k === 'int8' ? take(256) : 0);
-    set(LAYOUT_V_SCALE, spec.v === 'int8' ? take(256) : 0);
-    set(LAYOUT_BIAS, spec.bias ? take(256) : 0);
-    set(LAYOUT_CELL_BYTES, bytes);
-    set(LAYOUT_KEYS_UNROTATED, spec.unrotated ? 1 : 0);
-    set(LAYOUT_ROTARY, this.frequencies.length * 2);
+    const shape = { slots: 1, kvHeads: 1, headDim: this.headDim, rotary: this.frequencies.length * 2 };
+    const columns = spec.bias ? ['bias'] : [];
+    const plan = planCell({ formatK: spec.k, formatV: spec.v, columns, keysUnrotated: spec.unrotated ?? false }, shape);
+    const tables = this.alloc(plan.tableBytes + 16);
+    writeCell(this.kernels.memory, this.layouts + id * LAYOUT_BYTES, tables, plan, shape);
+    this.#plans[id] = plan;
   }
+}
+
+function isLatent(plan: PlanePlan | null): plan is PlanePlan & { readonly format: LatentFormat } {
+  return plan !== null && !isExact(plan.format) && plan.format.kind === 'latent';
+}
+
+function rowWidth(plan: PlanePlan | null, headDim: number): number {
+  return isLatent(plan) ? plan.rank : headDim;
 }

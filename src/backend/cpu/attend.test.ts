@@ -1,20 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  ATTEND_BYTES,
-  KIND_ATTEND,
-  KIND_MERGE,
-  LAYOUT_BIAS,
-  MERGE_BYTES,
-  MERGE_GROUP,
-  MERGE_HEAD_DIM,
-  MERGE_OUT,
-  MERGE_OUT_STRIDE,
-  MERGE_PART_STRIDE,
-  MERGE_PARTIAL,
-  MERGE_PARTS,
-  MERGE_ROWS,
-  REF_BYTES,
-} from '../../../kernels/abi.ts';
+import { KIND_ATTEND, LAYOUT_BIAS } from '../../../kernels/abi.ts';
 import {
   ALL,
   newAttend,
@@ -24,9 +9,9 @@ import {
   reference,
   results,
   sameBits,
-  writeAttend,
 } from '../../../test/helpers/attention.ts';
-import { type LayoutSpec, type Page, Scene } from '../../../test/helpers/scene.ts';
+import { type LayoutSpec, Scene } from '../../../test/helpers/scene.ts';
+import { awkward, consecutive, question, rowsOf, splitAndMerge, view } from '../../../test/helpers/views.ts';
 import { type CpuKernels, createKernels } from './kernels.ts';
 
 const F32: LayoutSpec = { k: 'f32', v: 'f32' };
@@ -35,26 +20,6 @@ const INT8: LayoutSpec = { k: 'int8', v: 'int8' };
 const EXACT = 2e-5;
 /** int8 keys and values meet queries and weights of 16 bits. */
 const INTEGER = 5e-4;
-
-function consecutive(from: number, count: number): number[] {
-  return Array.from({ length: count }, (_, i) => from + i);
-}
-
-/** Pages of up to 64 consecutive positions. */
-function view(scene: Scene, tokens: number, layoutOf: (page: number) => number = () => 0): Ref[] {
-  const refs: Ref[] = [];
-  for (let from = 0; from < tokens; from += 64) {
-    const positions = consecutive(from, Math.min(64, tokens - from));
-    const page = scene.page({ layout: layoutOf(refs.length), positions });
-    refs.push({ page, first: 0, count: positions.length, shift: 0, mask: ALL });
-  }
-  return refs;
-}
-
-function ask(scene: Scene, positions: readonly number[], group: number, window = 0): Queries {
-  const q = scene.normals(positions.length * group * scene.headDim);
-  return { q, positions, group, scale: 1 / Math.sqrt(scene.headDim), window };
-}
 
 function run(scene: Scene, refs: readonly Ref[], queries: Queries): Float32Array {
   const attend = prepare(scene, refs, queries);
@@ -69,12 +34,6 @@ function expectClose(actual: Float32Array, expected: Float64Array, tolerance: nu
     if (!(error <= worst)) worst = error;
   }
   expect(worst).toBeLessThan(tolerance);
-}
-
-/** The rows [from, to) of a question. */
-function rows(scene: Scene, queries: Queries, from: number, to: number): Queries {
-  const width = queries.group * scene.headDim;
-  return { ...queries, positions: queries.positions.slice(from, to), q: queries.q.slice(from * width, to * width) };
 }
 
 describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', variant => {
@@ -106,7 +65,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
       for (const group of [1, 2, 3, 8]) {
         withScene(64, [spec], tokens * 10 + group, () => {
           const refs = view(scene, tokens);
-          const queries = ask(scene, [Math.max(tokens - 1, 0)], group);
+          const queries = question(scene, [Math.max(tokens - 1, 0)], group);
           expectClose(run(scene, refs, queries), reference(scene, refs, queries), tolerance);
         });
       }
@@ -116,7 +75,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
       for (const group of [1, 3]) {
         withScene(headDim, [spec], headDim + group, () => {
           const refs = view(scene, 130);
-          const queries = ask(scene, consecutive(0, 130), group);
+          const queries = question(scene, consecutive(0, 130), group);
           expectClose(run(scene, refs, queries), reference(scene, refs, queries), tolerance);
         });
       }
@@ -136,12 +95,12 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
         withScene(headDim, [spec, { ...spec, bias: true }], headDim, () => {
           const count = 130;
           const refs = view(scene, count, page => page & 1);
-          const queries = ask(scene, consecutive(0, count), 3, 100);
+          const queries = question(scene, consecutive(0, count), 3, 100);
           const together = run(scene, refs, queries);
           const width = 3 * headDim;
           for (const size of [1, 5, 21]) {
             for (let from = 0; from < count; from += size) {
-              const part = rows(scene, queries, from, Math.min(from + size, count));
+              const part = rowsOf(scene, queries, from, Math.min(from + size, count));
               // Only what the last row may see is there at all.
               const known = refs.flatMap(ref => {
                 const seen = Math.min(64, part.positions.at(-1)! + 1 - ref.page.positions[0]!);
@@ -159,7 +118,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
   it('mixes formats in one softmax', () => {
     withScene(64, [F32, F16, INT8, { k: 'int8', v: 'f32' }], 5, () => {
       const refs = view(scene, 300, page => page % 4);
-      const queries = ask(scene, consecutive(280, 20), 8);
+      const queries = question(scene, consecutive(280, 20), 8);
       expectClose(run(scene, refs, queries), reference(scene, refs, queries), INTEGER);
     });
   });
@@ -172,7 +131,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
         group,
         () => {
           const refs = view(scene, 70);
-          const queries = ask(scene, consecutive(60, 10), group);
+          const queries = question(scene, consecutive(60, 10), group);
           expectClose(run(scene, refs, queries), reference(scene, refs, queries), EXACT);
         },
         12,
@@ -183,7 +142,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
   it('gives zeros to rows that see nothing', () => {
     withScene(16, [F32, INT8], 9, () => {
       const refs = view(scene, 100, page => page & 1).map(ref => ({ ...ref, shift: 50 }));
-      const queries = ask(scene, [0, 49, 50, 120], 3);
+      const queries = question(scene, [0, 49, 50, 120], 3);
       const out = run(scene, refs, queries);
       expect(out.slice(0, 2 * 3 * 16).every(x => x === 0)).toBe(true);
       expectClose(out, reference(scene, refs, queries), INTEGER);
@@ -195,7 +154,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
     withScene(64, [F32, F16, INT8], 11, () => {
       const mask = ALL ^ (1n << 1n) ^ (1n << 30n) ^ (1n << 62n);
       const refs = view(scene, 192, page => page).map(ref => ({ ...ref, mask }));
-      const queries = ask(scene, [191, 250, 300], 3);
+      const queries = question(scene, [191, 250, 300], 3);
       expectClose(run(scene, refs, queries), reference(scene, refs, queries), INTEGER);
     });
   });
@@ -215,7 +174,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
       for (let i = 0; i <= 200; i++) {
         const b = Math.fround(-1.5 * (i / 200));
         kernels.memory.f32.set([0, b], bias);
-        const weight = run(scene, refs, ask(scene, [1], 1))[0]!;
+        const weight = run(scene, refs, question(scene, [1], 1))[0]!;
         worst = Math.max(worst, Math.abs(weight / (1 - weight) / Math.exp(b) - 1));
       }
       expect(worst).toBeLessThan(5e-7);
@@ -225,7 +184,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
   it('survives large scores', () => {
     withScene(64, [F32, INT8], 10, () => {
       const refs = view(scene, 130, page => page & 1);
-      const queries = { ...ask(scene, [129], 3), scale: 40 };
+      const queries = { ...question(scene, [129], 3), scale: 40 };
       const out = run(scene, refs, queries);
       expect(out.every(Number.isFinite)).toBe(true);
     });
@@ -235,9 +194,9 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
     for (const tokens of [0, 1, 65, 400]) {
       withScene(64, [F32, INT8], tokens, () => {
         const refs = view(scene, tokens, page => page & 1);
-        const queries = ask(scene, tokens === 0 ? [0] : [0, tokens - 1, tokens >> 1], 3);
+        const queries = question(scene, tokens === 0 ? [0] : [0, tokens - 1, tokens >> 1], 3);
         for (const parts of [1, 2, 5]) {
-          const out = split(scene, refs, queries, parts);
+          const out = splitAndMerge(scene, refs, queries, parts);
           expectClose(out, reference(scene, refs, queries), INTEGER);
           if (parts === 1) expect(sameBits(out, run(scene, refs, queries))).toBe(true);
         }
@@ -245,60 +204,3 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention, %s kernels', 
     }
   });
 });
-
-/** Views out of order, with shifts, holes, windows, offsets into pages, gaps between positions. */
-function awkward(scene: Scene): { refs: Ref[]; queries: Queries } {
-  const { random } = scene;
-  const pages: Page[] = [];
-  for (let i = 0; i < 6; i++) {
-    const count = [1, 63, 64, 17, 64, 2][i]!;
-    let position = random.int(100);
-    const gaps = random.int(2) === 1;
-    const positions = Array.from({ length: count }, () => {
-      position += gaps ? 1 + random.int(3) : 1;
-      return position;
-    });
-    pages.push(scene.page({ layout: random.int(scene.specs.length), positions }));
-  }
-  const refs = pages.flatMap(page =>
-    [0, 1].map(() => {
-      const first = random.int(page.positions.length);
-      const count = 1 + random.int(page.positions.length - first);
-      const mask = random.int(2) === 1 ? ALL : BigInt(Math.floor(random.uniform() * 2 ** 53)) << BigInt(random.int(12));
-      return { page, first, count, shift: [0, 0, 7, -5, 300][random.int(5)]!, mask };
-    }),
-  );
-  const positions = Array.from({ length: 20 }, () => random.int(400));
-  return { refs, queries: ask(scene, positions, 1 + random.int(4), random.int(2) === 1 ? 0 : 1 + random.int(150)) };
-}
-
-function split(scene: Scene, refs: readonly Ref[], queries: Queries, parts: number): Float32Array {
-  const { memory } = scene.kernels;
-  const whole = prepare(scene, refs, queries);
-  const count = queries.positions.length;
-  const partBytes = count * queries.group * (scene.headDim + 2) * 4;
-  const partial = scene.alloc(parts * partBytes);
-  const items = scene.alloc(parts * ATTEND_BYTES);
-  const share = Math.ceil(refs.length / parts);
-  for (let part = 0; part < parts; part++) {
-    const from = Math.min(part * share, refs.length);
-    writeAttend(scene, items + part * ATTEND_BYTES, {
-      ...whole,
-      refs: whole.refs + from * REF_BYTES,
-      refCount: Math.min(share, refs.length - from),
-      partial: partial + part * partBytes,
-    });
-  }
-  scene.kernels.run(KIND_ATTEND, items, parts);
-  const at = scene.alloc(MERGE_BYTES) / 4;
-  memory.i32[at + MERGE_PARTIAL / 4] = partial;
-  memory.i32[at + MERGE_PART_STRIDE / 4] = partBytes;
-  memory.i32[at + MERGE_PARTS / 4] = parts;
-  memory.i32[at + MERGE_ROWS / 4] = count;
-  memory.i32[at + MERGE_GROUP / 4] = queries.group;
-  memory.i32[at + MERGE_HEAD_DIM / 4] = scene.headDim;
-  memory.i32[at + MERGE_OUT / 4] = whole.out;
-  memory.i32[at + MERGE_OUT_STRIDE / 4] = queries.group * scene.headDim;
-  scene.kernels.run(KIND_MERGE, at * 4, 1);
-  return results(scene, whole);
-}
