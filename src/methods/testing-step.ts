@@ -1,5 +1,5 @@
 import type { PlainCache, PlainRows } from './testing.ts';
-import { pickEntries } from './testing.ts';
+import { pickEntries } from './testing-actions.ts';
 import { type PlainScene, plainPool, plainProbabilities } from './testing-signals.ts';
 import type { EvictRule, Expression, Policy, StepRule } from './types.ts';
 

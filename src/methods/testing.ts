@@ -1,16 +1,6 @@
+import { keepEntries, mergeEntries, storeColumn } from './testing-actions.ts';
 import { type PlainScene, type PlainView, plainSignal } from './testing-signals.ts';
-import type {
-  Action,
-  CacheLayer,
-  ColumnAction,
-  KeepAction,
-  MergeAction,
-  ModelShape,
-  Policy,
-  PromptLayer,
-  SignalRequest,
-  SignalValue,
-} from './types.ts';
+import type { Action, CacheLayer, ModelShape, Policy, PromptLayer, SignalRequest, SignalValue } from './types.ts';
 
 /**
  * A cache without an engine: float64 arrays of random tokens on which a policy's sense, decide and actions run by the book.
@@ -196,103 +186,18 @@ export class PlainCache {
     };
   }
 
-  /** Entry numbers of all actions are those before the plan; columns are stored first, rows move last. */
+  /** One after the other: entry numbers are those after the actions before. */
   apply(actions: readonly Action[]): void {
-    for (const action of actions) if (action.do === 'column') this.#store(action);
-    for (const action of actions) if (action.do === 'merge') this.#merge(action);
-    const merged = new Map<PlainView, Set<number>>();
     for (const action of actions) {
-      if (action.do !== 'merge') continue;
-      const view = this.views[action.layer]![action.head]!;
-      const gone = merged.get(view) ?? new Set();
-      for (const member of action.members) if (!action.targets.includes(member)) gone.add(member);
-      merged.set(view, gone);
-    }
-    for (const action of actions) if (action.do === 'keep') this.#keep(action, merged);
-    for (const [view, gone] of merged) {
-      const stay = view.positions.map((_, i) => i).filter(i => !gone.has(i));
-      pickEntries(view, Uint32Array.from(stay), this.model.headDim);
-    }
-    for (const action of actions) {
+      const views = 'layer' in action ? this.views[action.layer]! : [];
+      if (action.do === 'column') storeColumn(views, action);
+      if (action.do === 'merge') mergeEntries(views[action.head]!, action, this.model.headDim);
+      if (action.do === 'keep') keepEntries(views, action, this.model.headDim);
       if (action.do !== 'renumber') continue;
-      for (const view of this.views[action.layer]!) view.positions = Int32Array.from(view.positions, (_, i) => i);
-      this.next[action.layer] = Math.max(...this.views[action.layer]!.map(view => view.positions.length));
+      for (const view of views) view.positions = Int32Array.from(view.positions, (_, i) => i);
+      this.next[action.layer] = Math.max(...views.map(view => view.positions.length));
     }
   }
-
-  #store(action: ColumnAction): void {
-    this.views[action.layer]!.forEach((view, head) => {
-      const values = action.values[head]!;
-      if (values.length !== view.positions.length)
-        throw new Error(`Column ${action.name} has ${values.length} values.`);
-      view.columns.set(action.name, values.slice());
-    });
-  }
-
-  #keep(action: KeepAction, merged: Map<PlainView, Set<number>>): void {
-    this.views[action.layer]!.forEach((view, head) => {
-      const entries = action.entries[head]!;
-      entries.forEach((entry, i) => {
-        const previous = i > 0 ? entries[i - 1]! : -1;
-        if (entry <= previous || entry >= view.positions.length) throw new Error(`Entry ${entry} after ${previous}.`);
-      });
-      const gone = merged.get(view);
-      pickEntries(view, gone ? entries.filter(entry => !gone.has(entry)) : entries, this.model.headDim);
-      merged.delete(view);
-    });
-  }
-
-  #merge(action: MergeAction): void {
-    const d = this.model.headDim;
-    const view = this.views[action.layer]![action.head]!;
-    const [k, v] = [view.k.slice(), view.v.slice()];
-    action.targets.forEach((target, g) => {
-      const from = action.starts[g]!;
-      const members = action.members.subarray(from, action.starts[g + 1]!);
-      const mix = (x: Float64Array, weight: (i: number) => number) =>
-        new Float64Array(d).map((_, c) => members.reduce((sum, m, i) => sum + weight(i) * x[m * d + c]!, 0));
-      let key = mix(view.k, i => action.weightsK[from + i]!);
-      if (action.key === 'direction') {
-        const norms = Array.from(members, m => Math.hypot(...view.k.subarray(m * d, (m + 1) * d)));
-        key = mix(view.k, i => (norms[i]! > 0 ? action.weightsK[from + i]! / norms[i]! : 0));
-        const weights = norms.map((_, i) => action.weightsK[from + i]!);
-        const length = norms.reduce((sum, n, i) => sum + weights[i]! * n, 0) / weights.reduce((a, b) => a + b, 0);
-        const now = Math.hypot(...key);
-        key = key.map(x => (now > 0 ? (x * length) / now : 0));
-      }
-      k.set(key, target * d);
-      v.set(
-        mix(view.v, i => action.weightsV[from + i]!),
-        target * d,
-      );
-      if (action.bias) {
-        const bias = view.columns.get('bias') ?? new Float32Array(view.positions.length);
-        bias[target] = action.bias[g]!;
-        view.columns.set('bias', bias);
-      }
-    });
-    view.k = k;
-    view.v = v;
-  }
-}
-
-/** Leaves the given entries of a view, with everything that belongs to them. */
-export function pickEntries(view: PlainView, entries: Uint32Array, d: number): void {
-  const gather = (x: Float64Array) => {
-    const out = new Float64Array(entries.length * d);
-    entries.forEach((entry, i) => {
-      out.set(x.subarray(entry * d, (entry + 1) * d), i * d);
-    });
-    return out;
-  };
-  view.k = gather(view.k);
-  view.v = gather(view.v);
-  view.positions = Int32Array.from(entries, entry => view.positions[entry]!);
-  for (const [name, values] of view.columns)
-    view.columns.set(
-      name,
-      Float32Array.from(entries, entry => values[entry]!),
-    );
 }
 
 function pickRows(tensor: PlainRows, rows: Uint32Array, of: number): PlainRows {

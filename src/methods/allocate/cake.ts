@@ -4,10 +4,9 @@ import { keepsAll, tokensKept } from '../shared/budget.ts';
 import { attention, pooled } from '../shared/expressions.ts';
 import { keepBest } from '../shared/keep.ts';
 import { group, pooling, window, withBudget } from '../shared/options.ts';
-import { topK } from '../shared/top-k.ts';
 import { windowScore } from '../shared/window-score.ts';
 import type { AttentionSignal } from '../types.ts';
-import { lnTotal, settle } from './cascade.ts';
+import { best, lnTotal, settle } from './cascade.ts';
 
 interface State {
   /** By layer: ln of the preference. */
@@ -106,7 +105,3 @@ export const cake = defineMethod({
     };
   },
 });
-
-function best(scores: Float32Array, count: number): Float32Array {
-  return Float32Array.from(topK(scores, count), i => scores[i]!);
-}

@@ -1,3 +1,4 @@
+import { topK } from '../shared/top-k.ts';
 import type { PerHead } from '../types.ts';
 
 /** ln of a sum over heads and entries; what is too small to tell from 0 counts as 1e-30. */
@@ -35,4 +36,9 @@ export function settle(weights: readonly number[], total: number, room: readonly
   // Layers raised to 1 were paid for by nobody yet: the largest pay.
   for (; left < 0; left++) out[out.indexOf(Math.max(...out))]!--;
   return out;
+}
+
+/** The `count` highest scores, in order of entries. */
+export function best(scores: Float32Array, count: number): Float32Array {
+  return Float32Array.from(topK(scores, count), i => scores[i]!);
 }
