@@ -29,22 +29,35 @@ const SMALL: Readonly<Record<string, string>> = {
   fastkv: 'keep=0.4, layer=0',
   kivi: 'residual=64',
   minicache: 'start=0',
-  xkv: 'group=2, ratioK=0.5, ratioV=0.5',
+  kvmerger: 'epsilon=0.3, skipFirst=0, skipLast=0',
+  xkv: 'group=2, ratioK=0.5, ratioV=0.5, always=true',
   louiskv: 'budget=64, recent=32, place=file',
 };
 const WRITTEN = 80;
 /** Any text will do: what is checked here is not quality. */
 const CALIBRATION_TEXT = Array.from({ length: 3000 }, (_, i) => `${(i * 7919) % 1000} `).join('');
 
-/** What makes a method the full cache; absent: it has no such setting. */
-const NEUTRAL: Readonly<Record<string, string>> = {};
+/** What makes a method the full cache: everything kept, full rank, or nothing old enough to be stored otherwise. */
+const NEUTRAL: Readonly<Record<string, string>> = {
+  fastkv: 'keep=1, rate=1',
+  kvmerger: 'epsilon=1, skipFirst=0, skipLast=0',
+  minicache: 'start=1',
+  xkv: 'group=2, ratioK=1, ratioV=1, always=true',
+  'razor-attention': 'divisor=1',
+  louiskv: 'budget=4096, tau=1',
+  kivi: 'residual=1024',
+  gear: 'buffer=1024',
+  kvquant: 'sinks=1024',
+};
 
 const methods: readonly Method[] = METHODS.filter(method => method.name !== 'full');
+const hasKeep = (method: Method) => 'keep' in ((method.options as { shape?: object }).shape ?? {});
 const recipeOf = (method: Method): string => {
   const small = SMALL[method.name];
   if (small !== undefined) return `${method.name}(${small})`;
-  return 'keep' in ((method.options as { shape?: object }).shape ?? {}) ? `${method.name}(keep=0.4)` : method.name;
+  return hasKeep(method) ? `${method.name}(keep=0.4)` : method.name;
 };
+const neutralOf = (method: Method) => `${method.name}(${NEUTRAL[method.name] ?? 'keep=1'})`;
 
 let kernels: Kernels;
 beforeAll(async () => {
@@ -122,7 +135,7 @@ describe.each(MODELS)('$name', ({ path, mode, prompt }) => {
         if (at >= 0) full[at] = logits.slice();
       });
       sequence.free();
-      using neutral = new Written(model, `${name}(${NEUTRAL[name]})`);
+      using neutral = new Written(model, kv);
       const logits = [await neutral.prompt(given.slice(0, prompt)), ...(await force(neutral, given.slice(prompt)))];
       for (const [i, row] of logits.entries()) expect(difference(row, full[i]!)).toBeLessThan(2e-2);
     },
