@@ -1,7 +1,6 @@
 import { plainClusters } from './testing-clusters.ts';
 import type {
   AttentionSignal,
-  ClusterSignal,
   Clusters,
   DistanceSignal,
   GramSignal,
