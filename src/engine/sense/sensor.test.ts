@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import type { ScalarFormat } from '../../cache/format.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
 import type { FormatName, PageOptions } from '../../cache/types.ts';
 import type { KvasirError } from '../../errors.ts';
@@ -186,6 +187,57 @@ describe('attention signals', () => {
       sequence.prepareEncode(heads).apply();
       expect(sequence.refCount(0, 1)).toBeGreaterThan(2);
       checkAll(sequence, world.queries(span(90, 150)), tolerance);
+    });
+  });
+
+  it.each([
+    ['2 bits along tokens', { kind: 'scalar', parts: [{ bits: 2, along: 'token', group: 32 }] }],
+    ['4 bits along channels', { kind: 'scalar', parts: [{ bits: 4, along: 'channel' }] }],
+    ['8 bits turned by Hadamard', { kind: 'scalar', parts: [{ bits: 8, along: 'channel', transform: 'hadamard' }] }],
+    [
+      '3 bits, outliers, a pair',
+      {
+        kind: 'scalar',
+        parts: [{ bits: 3, along: 'token' }],
+        outliers: { share: 0.02, per: 'channel' },
+        lowRank: { rank: 2 },
+      },
+    ],
+  ] as [string, ScalarFormat][])('over scalar pages (%s) and exact ones', async (_, format) => {
+    for (const keysUnrotated of [false, true]) {
+      await withWorld({ headDim: 64, kvHeads: 1, layers: 1 }, () => {
+        const sequence = world.sequence({ keysUnrotated }, 200);
+        sequence.prepareEncode([{ slot: 0, head: 0, from: 3, to: 135, k: format, v: format }]).apply();
+        sequence.keep(0, 0, [
+          [0, 20],
+          [31, 77],
+          [80, 200],
+        ]);
+        const queries = world.queries(span(150, 200));
+        checkAll(sequence, queries, INTEGER);
+        const entries = sequence.entries(0, 0);
+        const step = world.sensor.step(sequence, 0, { address: queries.address, row: 49 }, 199);
+        const scene = world.scene(sequence, 0, queries);
+        for (const [h, at] of step.offsets.entries()) {
+          close(step.values.subarray(at, at + entries), plainProbabilities(scene, h, 49), INTEGER);
+        }
+      });
+      if (!keysUnrotated) await world.dispose();
+    }
+  });
+
+  it.each([16, 4] as const)('over rows that two layers share, directions of %i bits', async bits => {
+    await withWorld({ headDim: 16, kvHeads: 1 }, () => {
+      const sequence = world.sequence({}, 140);
+      const views = [0, 1].map(slot => ({ slot, head: 0 }));
+      const entries = Uint32Array.from({ length: 100 }, (_, i) => i + 5);
+      const plane = () => ({
+        format: { kind: 'latent', rank: 16, bits, basis: false, norms: true } as const,
+        rows: world.normals(100 * 16),
+        norms: views.map(() => world.normals(100).map(x => 1 + x * x)),
+      });
+      sequence.prepareJoin([{ views, entries: [entries, entries], k: plane(), v: plane() }]).apply();
+      checkAll(sequence, world.queries(span(90, 140)), INTEGER);
     });
   });
 
