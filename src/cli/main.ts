@@ -1,6 +1,7 @@
 import { Command, type CommanderError } from 'commander';
 import { KvasirError } from '../errors.ts';
 import { benchCommand } from './bench.ts';
+import { calibrateCommand } from './calibrate.ts';
 import { chatCommand } from './chat.ts';
 import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
@@ -24,6 +25,7 @@ const COMMANDS = {
   inspect: inspectCommand,
   score: scoreCommand,
   eval: evalCommand,
+  calibrate: calibrateCommand,
   bench: benchCommand,
 };
 

@@ -33,6 +33,7 @@ test('a missing profile is asked for by its kind', () => {
   expect(refused(() => parseKvquantProfile(undefined, model))).toMatchObject({
     code: 'invalid_request',
     field: 'profile',
+    message: expect.stringContaining('kvasir calibrate kvquant --model'),
     allowed: expect.stringContaining('kvquant'),
   });
   expect(refused(() => parseRazorProfile(null, model)).allowed).toContain('razor-attention');

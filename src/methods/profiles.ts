@@ -91,10 +91,14 @@ function parse<T extends { fingerprint: string; layers?: unknown[]; retrieval?: 
   model: ModelShape,
 ): T {
   if (value === undefined || value === null) {
-    throw new KvasirError('invalid_request', `${kind} needs a profile of this model.`, {
-      field: 'profile',
-      allowed: `a profile file of kind "${kind}"`,
-    });
+    throw new KvasirError(
+      'invalid_request',
+      `${kind} needs a profile of this model: kvasir calibrate ${kind} --model <model> makes it.`,
+      {
+        field: 'profile',
+        allowed: `a profile file of kind "${kind}"`,
+      },
+    );
   }
   const result = schema.safeParse(value);
   if (!result.success) {

@@ -1,3 +1,4 @@
+import { KvasirError } from '../../errors.ts';
 import { type CalibrationRows, calibrateKvquant as calibrateRows } from '../../methods/calibrate/kvquant.ts';
 import type { KvquantProfile } from '../../methods/profiles.ts';
 import type { LoadedModel } from '../loaded-model.ts';
@@ -7,6 +8,8 @@ import { runForced } from '../score.ts';
 const WINDOW = 512;
 const WINDOWS = 8;
 const SINKS = 4;
+/** Fewer tokens tell nothing about percentiles. */
+const LEAST_TOKENS = 64;
 
 /**
  * Ranges and codebooks of keys and values over a calibration text (KVQuant, sections 3.2 to 3.5). All elements weigh alike:
@@ -19,6 +22,12 @@ export async function calibrateKvquant(
 ): Promise<KvquantProfile> {
   const { shape, forward, tokenizer, info } = model;
   const tokens = tokenizer.encode(text);
+  if (tokens.length < LEAST_TOKENS)
+    throw new KvasirError('invalid_request', 'the calibration text is too short', {
+      field: 'text',
+      value: `${tokens.length} tokens`,
+      allowed: `at least ${LEAST_TOKENS} tokens`,
+    });
   const size = Math.min(WINDOW, info.context);
   const windows = Math.max(1, Math.min(WINDOWS, Math.floor(tokens.length / size)));
   const width = shape.kvHeads * shape.headDim;
