@@ -21,7 +21,9 @@ await Promise.all([
 await mkdir(join(dist, 'models'), { recursive: true });
 await Promise.all([
   cp(join(ROOT, 'build'), join(dist, 'build'), { recursive: true }),
-  cp(join(ROOT, 'models', 'kvasir-mini.gguf'), join(dist, 'models', 'kvasir-mini.gguf')),
+  ...['gguf', 'razor-attention.json', 'kvquant.json'].map(kind =>
+    cp(join(ROOT, 'models', `kvasir-mini.${kind}`), join(dist, 'models', `kvasir-mini.${kind}`)),
+  ),
   cp(join(ROOT, 'package.json'), join(dist, 'package.json')),
 ]);
 console.log(`built in ${((performance.now() - started) / 1000).toFixed(1)} s`);

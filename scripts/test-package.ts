@@ -57,6 +57,8 @@ try {
     const inside = await readdir(join(app, 'node_modules', 'kvasir'), { recursive: true });
     for (const part of [
       'dist/models/kvasir-mini.gguf',
+      'dist/models/kvasir-mini.razor-attention.json',
+      'dist/models/kvasir-mini.kvquant.json',
       'dist/src/index.d.ts',
       'bin/kvasir.js',
       'LICENSE',

@@ -23,6 +23,7 @@ export function browserPlatform(ort: string): Platform {
     cores: navigator.hardwareConcurrency,
     memoryBytes: deviceMemory * 2 ** 30,
     openModel: openUrl,
+    profile: fetchProfile,
     denseProvider,
     createKernels: ({ threads, limit }) => createKernels({ threads, limit: Math.min(limit, MAX_ARENA_BYTES) }),
     // A timer would be held back to 4 ms; a message to oneself is not.
@@ -41,4 +42,15 @@ async function openUrl(url: string): Promise<ModelFile> {
   if (!response.ok)
     throw new KvasirError('model_not_found', `${url} answered ${response.status}`, { field: 'path', value: url });
   return openModel(blobSource(await response.blob(), url.slice(url.lastIndexOf('/') + 1)));
+}
+
+/** A profile beside the model (model.gguf -> model.<kind>.json); undefined where there is none. */
+async function fetchProfile(model: string, _fingerprint: string, kind: string): Promise<unknown> {
+  const url = model.replace(/\.gguf$/, `.${kind}.json`);
+  const response = url === model ? undefined : await fetch(url).catch(() => undefined);
+  // Some servers answer what they do not have with a page.
+  if (!response?.ok || !response.headers.get('content-type')?.includes('json')) return undefined;
+  return response.json().catch((cause: unknown) => {
+    throw new KvasirError('bad_model_file', `the profile ${url} is not valid JSON`, { field: kind, value: url, cause });
+  });
 }

@@ -9,7 +9,9 @@ const UNBUILT = 'The page is not built. Run: npm run build\n';
 
 /** A package mirrors the repository, so these lie two folders up in both. */
 const PAGE = fileURLToPath(new URL('../../build/web', import.meta.url));
-const BUNDLED = fileURLToPath(new URL('../../models/kvasir-mini.gguf', import.meta.url));
+const MODELS = fileURLToPath(new URL('../../models/', import.meta.url));
+/** The bundled model and its profiles. */
+const BUNDLED = ['kvasir-mini.gguf', 'kvasir-mini.razor-attention.json', 'kvasir-mini.kvquant.json'];
 
 function ortFolder(): string | undefined {
   try {
@@ -20,14 +22,14 @@ function ortFolder(): string | undefined {
 }
 
 /**
- * The page, and what the in-browser engine fetches: `/models/kvasir-mini.gguf` and the WASM runtime under `/ort/`.
+ * The page, and what the in-browser engine fetches: the bundled model with its profiles under `/models/` and the WASM runtime under `/ort/`.
  * Only files of these folders, no others.
  */
 export function pageFiles(): MiddlewareHandler {
   const files = new Hono();
   const ort = ortFolder();
   const forever = (path: string) => /\/assets\//.test(path);
-  files.get('/models/kvasir-mini.gguf', serveStatic({ path: BUNDLED }));
+  for (const name of BUNDLED) files.get(`/models/${name}`, serveStatic({ path: join(MODELS, name) }));
   if (ort) {
     const rewriteRequestPath = (path: string) => path.slice('/ort'.length);
     files.get('/ort/:file{ort-wasm[a-z-.]*\\.(?:mjs|wasm)}', serveStatic({ root: ort, rewriteRequestPath }));
