@@ -124,22 +124,19 @@ describe.each(MODELS)('$name', ({ path, mode, prompt }) => {
     checkBytes(one);
   });
 
-  test.each(methods.filter(({ name }) => NEUTRAL[name]).map(({ name }) => name))(
-    '%s, set to change nothing',
-    async name => {
-      const given = [...tokens(prompt, 1), ...tokens(20, 3)];
-      const full: Float32Array[] = [];
-      const sequence = model.cache.create({ owner: 'test', pages: { formatK: 'f32', formatV: 'f32' } });
-      await runForced(model.forward, sequence, given, 'layer', prompt - 1, (work, row, logits) => {
-        const at = work.position + row - (prompt - 1);
-        if (at >= 0) full[at] = logits.slice();
-      });
-      sequence.free();
-      using neutral = new Written(model, kv);
-      const logits = [await neutral.prompt(given.slice(0, prompt)), ...(await force(neutral, given.slice(prompt)))];
-      for (const [i, row] of logits.entries()) expect(difference(row, full[i]!)).toBeLessThan(2e-2);
-    },
-  );
+  test.each(methods.map(method => [neutralOf(method)]))('%s is the full cache', async kv => {
+    const given = [...tokens(prompt, 1), ...tokens(20, 3)];
+    const full: Float32Array[] = [];
+    const sequence = model.cache.create({ owner: 'test', pages: { formatK: 'f32', formatV: 'f32' } });
+    await runForced(model.forward, sequence, given, 'layer', prompt - 1, (work, row, logits) => {
+      const at = work.position + row - (prompt - 1);
+      if (at >= 0) full[at] = logits.slice();
+    });
+    sequence.free();
+    using neutral = new Written(model, kv);
+    const logits = [await neutral.prompt(given.slice(0, prompt)), ...(await force(neutral, given.slice(prompt)))];
+    for (const [i, row] of logits.entries()) expect(difference(row, full[i]!)).toBeLessThan(2e-2);
+  });
 });
 
 function eachView(written: Written, use: (slot: number, head: number) => void): void {
