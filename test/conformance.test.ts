@@ -43,7 +43,7 @@ const NEUTRAL: Readonly<Record<string, string>> = {
   kvmerger: 'epsilon=1, skipFirst=0, skipLast=0',
   minicache: 'start=1',
   xkv: 'group=2, ratioK=1, ratioV=1, always=true',
-  'razor-attention': 'divisor=1',
+  'razor-attention': 'minimum=4096',
   louiskv: 'budget=4096, tau=1',
   kivi: 'residual=1024',
   gear: 'buffer=1024',
