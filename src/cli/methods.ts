@@ -62,7 +62,7 @@ function detail(method: MethodDescription): string {
       ? [['paper', `${paper.title}, ${paper.date}, arXiv ${paper.arxiv}${paper.venue ? `, ${paper.venue}` : ''}`]]
       : []),
     ...(claim ? [['claim', claim]] : []),
-    ...(profile === null ? [] : [['needs', `a profile of the model (${profile})`]]),
+    ...(profile === null ? [] : [['needs', `a profile of the model: kvasir calibrate ${profile}`]]),
     [
       'prefixes',
       traits.prefixStable ? 'may be reused under any continuation' : 'are reused for the same whole prompt only',

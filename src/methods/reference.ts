@@ -89,7 +89,11 @@ function section(method: MethodDescription): string {
     `## ${name}`,
     [`${title}.`, summary].join(' '),
     ...(source ? [[source, claim && `Its claim: ${claim}`].filter(Boolean).join(' ')] : []),
-    ...(profile === null ? [] : [`Needs a \`${profile}\` profile of the model.`]),
+    ...(profile === null
+      ? []
+      : [
+          `Needs a \`${profile}\` profile of the model: \`kvasir calibrate ${profile} --model <model>\` makes it; the bundled model has one.`,
+        ]),
     ...(options.length > 0 ? [optionTable(options, true)] : []),
     [
       `Goes together with ${list(worksWith)}.`,
