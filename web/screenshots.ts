@@ -43,7 +43,14 @@ for (const { name, width, height } of SIZES) {
     await page.getByRole('button', { name: 'Find a pass key in 4,000 tokens' }).click();
     await answered(page);
     await shoot('passkey');
+    await page.getByRole('button', { name: 'New chat' }).click();
     // Wide, the settings are always in view.
+    if (width < 600) await page.getByRole('button', { name: 'Settings' }).click();
+    await page.getByLabel('Cache recipe').fill('snapkv(keep=0.25) + kivi(bits=4)');
+    if (width < 600) await page.getByRole('button', { name: 'Close' }).click();
+    await page.getByRole('button', { name: 'Find a pass key in 4,000 tokens' }).click();
+    await answered(page);
+    await shoot('recipe');
     if (width < 600) {
       await page.getByRole('button', { name: 'Settings' }).click();
       await shoot('settings');

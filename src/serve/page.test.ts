@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { build } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { METHODS } from '../methods/index.ts';
 import { nodeCatalogue } from '../model/hub/catalogue.node.ts';
 import { type EndToEnd, MISSING_MODEL, startEndToEnd, until } from './e2e.testing.ts';
 import { serve } from './server.node.ts';
@@ -120,8 +121,40 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
   test('the page says what the model is and how to get a better one', async () => {
     await onPage({ width: 1280 }, async page => {
       expect(await page.locator('.welcome').textContent()).toMatch(/no conversationalist/);
-      expect(await page.locator('code').textContent()).toContain('pull smollm2-135m');
+      expect(await page.locator('code', { hasText: 'pull' }).textContent()).toContain('pull smollm2-135m');
       expect(await page.locator('.models button[aria-pressed=true] .name').textContent()).toBe('kvasir-mini');
+    });
+  });
+
+  test.each([320, 1280])('a recipe is told, checked, sent, and its cost shown, at %d px', async width => {
+    await onPage({ width, dark: width === 320 }, async page => {
+      if (width < 800) await page.getByRole('button', { name: 'Settings' }).click();
+      const field = page.getByLabel('Cache recipe');
+      await field.fill('snapvk');
+      await page.getByText('There is no method snapvk.').waitFor();
+      expect(await page.locator('datalist option').count()).toBe(METHODS.length);
+      await field.fill('snapkv(budget=48, window=8) + kivi(bits=4, residual=64)');
+      await page.getByText('Options: bits, group, residual.').waitFor();
+      expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+      await page.getByLabel('Maximum tokens').fill('8');
+      if (width < 800) await page.getByRole('button', { name: 'Close' }).click();
+      await page.getByRole('button', { name: 'Find a pass key in 1,000 tokens' }).click();
+      await send(page).waitFor();
+      const cost = page.locator('.cost');
+      expect(await cost.locator('code').textContent()).toMatch(/^snapkv\(budget=48, window=8\) \+ kivi\(.*bits=4/);
+      expect(await cost.textContent()).toMatch(
+        /[456]\d tokens kept\s+[\d.]+ [KM]iB of cache\s+[\d.]+ [KM]iB at the peak/,
+      );
+      expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+    });
+  });
+
+  test('a recipe that names no method is not sent', async () => {
+    await onPage({ width: 1280 }, async page => {
+      await page.getByLabel('Cache recipe').fill('snapvk');
+      await page.getByRole('button', { name: 'What is 12 + 30?' }).click();
+      await page.getByRole('alert').getByText('There is no method snapvk.').waitFor();
+      expect(await page.locator('.turn').count()).toBe(0);
     });
   });
 
@@ -153,6 +186,20 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
       await page.close();
       await server.close();
     }
+  });
+
+  test('the engine in the browser finds the profiles of the bundled model', async () => {
+    await onPage({ width: 1280, path: '/local.html' }, async page => {
+      for (const [i, kind] of ['razor-attention', 'kvquant'].entries()) {
+        await page.getByLabel('Cache recipe').fill(kind);
+        await page.getByLabel('Message').fill('What is 12 + 30?');
+        await page.keyboard.press('Enter');
+        await page.locator('.cost').nth(i).or(page.getByRole('alert')).waitFor();
+        expect(await page.locator('.error').allTextContents()).toEqual([]);
+        expect(await page.locator('.cost code').nth(i).textContent()).toContain(kind);
+        await send(page).waitFor();
+      }
+    });
   });
 
   test('the engine in the browser itself answers, and sends nothing', async () => {

@@ -5,6 +5,8 @@ import type { ChatMessage } from '../../src/model/types.ts';
 /** What the page needs of an engine, wherever it runs: behind HTTP or in this browser. */
 export interface ChatClient {
   models(): Promise<ModelList>;
+  /** What recipes are made of. */
+  methods(): Promise<readonly MethodHint[]>;
   load(model: string, onProgress: (progress: LoadProgress) => void): Promise<PageModel>;
   /** Leaving the loop or aborting stops the work. The last part has the figures. */
   chat(request: ChatAsk, signal: AbortSignal): AsyncIterable<ChatPart>;
@@ -32,12 +34,22 @@ export interface PageModel {
   };
 }
 
+/** A method of recipes, in short. */
+export interface MethodHint {
+  readonly name: string;
+  readonly summary: string;
+  /** Names of its options. */
+  readonly options: readonly string[];
+}
+
 export interface ChatAsk {
   readonly model: string;
   readonly messages: readonly ChatMessage[];
   readonly temperature: number;
   readonly maxTokens: number;
   readonly cache: FormatName;
+  /** The recipe; absent: the model's. */
+  readonly kv?: string;
 }
 
 export interface ChatPart {
@@ -55,6 +67,10 @@ export interface Figures {
   readonly tokensPerSecond: number;
   readonly cacheBytes: number;
   readonly cachePeak: number;
+  /** The recipe that ran. */
+  readonly recipe: string;
+  /** Entries that a layer and KV head holds at the end, averaged. */
+  readonly kept: number;
 }
 
 /** The server wants an API key. */

@@ -1,6 +1,7 @@
 import type { FormatName } from '../../src/cache/types.ts';
 import type { ChatMessage } from '../../src/model/types.ts';
-import { type ChatClient, type Figures, KeyRequired, type PageModel } from './client.ts';
+import { type ChatClient, type Figures, KeyRequired, type MethodHint, type PageModel } from './client.ts';
+import { recipeHint } from './recipe.ts';
 
 export interface Turn {
   readonly role: 'user' | 'assistant';
@@ -8,10 +9,12 @@ export interface Turn {
   /** Said beside the message, not to the model. */
   note?: string;
   state: 'done' | 'running' | 'stopped' | 'cut' | 'failed';
+  /** Of an answer that came to its end. */
+  figures?: Figures;
 }
 
 /** Figures of the answer that runs, or of the last one; what is not known yet is null. */
-export type Meters = { [K in keyof Figures]: number | null };
+export type Meters = { [K in Exclude<keyof Figures, 'recipe' | 'kept'>]: number | null };
 
 const NOTHING: Meters = {
   promptTokens: null,
@@ -29,6 +32,7 @@ const HISTORY = 240;
 export class Conversation {
   readonly client: ChatClient;
   models = $state.raw<readonly PageModel[]>([]);
+  methods = $state.raw<readonly MethodHint[]>([]);
   pullCommand = $state<string | null>(null);
   model = $state<string | null>(null);
   loading = $state<{ name: string; fraction: number; what: string } | null>(null);
@@ -39,6 +43,8 @@ export class Conversation {
   temperature = $state(0);
   maxTokens = $state(256);
   cache = $state<FormatName>('f32');
+  /** The recipe as typed; empty: the model's. */
+  kv = $state('');
 
   turns = $state<Turn[]>([]);
   meters = $state.raw<Meters>(NOTHING);
@@ -56,6 +62,10 @@ export class Conversation {
     return this.#running !== null;
   }
 
+  get recipe() {
+    return recipeHint(this.kv, this.methods);
+  }
+
   get current(): PageModel | undefined {
     return this.models.find(model => model.name === this.model);
   }
@@ -63,6 +73,8 @@ export class Conversation {
   /** Lists the models and takes the first that is loaded, else the first. */
   async open(): Promise<void> {
     await this.refresh();
+    // Without the list recipes are only checked by the engine.
+    this.methods = await this.client.methods().catch(() => []);
     const first = this.models.find(model => model.state === 'loaded') ?? this.models[0];
     if (this.model === null && first) await this.choose(first.name);
   }
@@ -89,7 +101,8 @@ export class Conversation {
   async send(content: string, note?: string): Promise<void> {
     const model = this.model;
     if (this.busy || this.loading || model === null || content.trim() === '') return;
-    this.error = null;
+    this.error = this.recipe.problem && `The recipe does not hold: ${this.recipe.problem}`;
+    if (this.error) return;
     this.turns.push({ role: 'user', content, state: 'done', ...(note !== undefined && { note }) });
     const messages = this.#messages();
     this.turns.push({ role: 'assistant', content: '', state: 'running' });
@@ -133,13 +146,15 @@ export class Conversation {
     let firstAt = 0;
     let tokens = 0;
     const { temperature, maxTokens, cache } = this;
-    for await (const part of this.client.chat({ model, messages, temperature, maxTokens, cache }, signal)) {
+    const kv = this.kv.trim();
+    const ask = { model, messages, temperature, maxTokens, cache, ...(kv !== '' && { kv }) };
+    for await (const part of this.client.chat(ask, signal)) {
       const now = performance.now();
       turn.content += part.text;
       if (part.tokens > 0 && tokens === 0) firstAt = now;
       tokens += part.tokens;
       if (part.finishReason) turn.state = part.finishReason === 'length' ? 'cut' : 'done';
-      if (part.figures) this.#settle(part.figures);
+      if (part.figures) this.#settle(turn, part.figures);
       else if (tokens > 0) {
         const seconds = (now - firstAt) / 1000;
         this.meters = {
@@ -153,7 +168,8 @@ export class Conversation {
   }
 
   /** The engine's own figures replace what was measured here. */
-  #settle(figures: Figures): void {
+  #settle(turn: Turn, figures: Figures): void {
+    turn.figures = figures;
     this.meters = figures;
     this.history = [...this.history, figures.cacheBytes].slice(-HISTORY);
   }

@@ -1,6 +1,7 @@
 import type { EngineApi, LoadOptions, LoadProgress, ModelInfo } from '../../src/engine/types.ts';
+import type { Method } from '../../src/methods/types.ts';
 import type { ChatMessage } from '../../src/model/types.ts';
-import type { ChatAsk, ChatClient, ChatPart, ModelList, PageModel } from './client.ts';
+import type { ChatAsk, ChatClient, ChatPart, MethodHint, ModelList, PageModel } from './client.ts';
 
 /** An engine in this very browser, with one model. */
 export class EngineClient implements ChatClient {
@@ -16,6 +17,16 @@ export class EngineClient implements ChatClient {
   async models(): Promise<ModelList> {
     const [info] = await this.#engine.models();
     return { models: [this.#describe(info)], pullCommand: null };
+  }
+
+  async methods(): Promise<readonly MethodHint[]> {
+    const { METHODS } = await import('../../src/methods/index.ts');
+    const { optionsOf } = await import('../../src/methods/options.ts');
+    return METHODS.map((method: Method) => ({
+      name: method.name,
+      summary: method.summary,
+      options: optionsOf(method).map(option => option.name),
+    }));
   }
 
   async load(_model: string, onProgress: (progress: LoadProgress) => void): Promise<PageModel> {
@@ -39,6 +50,8 @@ export class EngineClient implements ChatClient {
             tokensPerSecond: usage.timings.decodeTokensPerSecond,
             cacheBytes: usage.cache.bytes,
             cachePeak: usage.cache.peak,
+            recipe: usage.cache.recipe,
+            kept: usage.cache.kept,
           },
         }),
       };

@@ -2,7 +2,7 @@ import type { z } from '@hono/zod-openapi';
 import type { LoadProgress } from '../../src/engine/types.ts';
 import type { ChatMessage } from '../../src/model/types.ts';
 import type * as schemas from '../../src/serve/schemas.ts';
-import type { ChatAsk, ChatClient, ChatPart, ModelList, PageModel } from './client.ts';
+import type { ChatAsk, ChatClient, ChatPart, MethodHint, ModelList, PageModel } from './client.ts';
 import { KeyRequired } from './client.ts';
 import { readEvents } from './events.ts';
 
@@ -25,6 +25,11 @@ export class HttpClient implements ChatClient {
     return { models: list.data.map(pageModel), pullCommand: list.kvasir.pull };
   }
 
+  async methods(): Promise<readonly MethodHint[]> {
+    const { data } = await this.#get<z.infer<typeof schemas.MethodList>>('v1/kvasir/methods');
+    return data.map(({ name, summary, options }) => ({ name, summary, options: options.map(option => option.name) }));
+  }
+
   async load(model: string, onProgress: (progress: LoadProgress) => void): Promise<PageModel> {
     const response = await this.#send('load', { model });
     let loaded: PageModel | undefined;
@@ -45,6 +50,7 @@ export class HttpClient implements ChatClient {
         temperature: request.temperature,
         max_tokens: request.maxTokens,
         cache: request.cache,
+        ...(request.kv !== undefined && { kv: request.kv }),
         stream: true,
         stream_options: { include_usage: true },
         return_token_ids: true,
@@ -67,6 +73,8 @@ export class HttpClient implements ChatClient {
               tokensPerSecond: kvasir.timings.decode_tokens_per_second,
               cacheBytes: kvasir.cache.bytes,
               cachePeak: kvasir.cache.peak,
+              recipe: kvasir.cache.recipe,
+              kept: kvasir.cache.kept,
             },
           }),
       };
