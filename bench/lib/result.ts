@@ -1,13 +1,19 @@
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Metadata } from './metadata.ts';
 
+const FOLDER = fileURLToPath(new URL('../results', import.meta.url));
+
 /** Writes bench/results/<name>.json, whole or not at all; gives its path. */
 export function writeResult(name: string, run: Metadata, results: unknown): string {
-  const folder = fileURLToPath(new URL('../results', import.meta.url));
-  mkdirSync(folder, { recursive: true });
-  const path = `${folder}/${name}.json`;
+  mkdirSync(FOLDER, { recursive: true });
+  const path = `${FOLDER}/${name}.json`;
   writeFileSync(`${path}.part`, `${JSON.stringify({ name, run, results }, null, 2)}\n`);
   renameSync(`${path}.part`, path);
   return path;
+}
+
+/** The results of the last run of that name. */
+export function readResult<T>(name: string): T {
+  return (JSON.parse(readFileSync(`${FOLDER}/${name}.json`, 'utf8')) as { results: T }).results;
 }

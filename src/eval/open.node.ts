@@ -26,7 +26,7 @@ export async function openModelForEval(
         memoryLimit,
         cacheLimit: options.cacheLimit ?? Math.min(3 * GiB, memoryLimit),
         maxRunning: 1,
-        maxWaiting: 0,
+        maxWaiting: options.maxWaiting ?? 0,
         cacheDir: options.cacheDir ?? cacheDir(),
       },
       makeRoom: async () => {},

@@ -1,0 +1,152 @@
+/**
+ * npm run bench:cache -- [--parts decode,encoding,unused] [--rounds 8] [--pairs 30] [--contexts 4096,8192] [--length 4096]
+ *   [--only kivi,f32] [--threads 2] [--quick] [--markdown]
+ *
+ * What the cache's settings do to speed. decode: tokens a second of full, encoded and evicted caches and of llama.cpp
+ * (node-llama-cpp) with its own; encoding: what recipes add to a prefill; unused: what the full cache pays for methods.
+ * --only keeps settings whose text holds one of the parts; --markdown prints the tables of the last run and runs nothing.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { type DecodeResult, decodeBlock, decodeRates } from './cache/decode.ts';
+import { ALL, type EncodingResult, encodingBlock, encodingCosts, SCALAR } from './cache/encoding.ts';
+import { type UnusedResult, unusedBlock, unusedCost } from './cache/unused.ts';
+import { Busy } from './lib/busy.ts';
+import { positive, positives } from './lib/flags.ts';
+import { metadata } from './lib/metadata.ts';
+import { MINI, smolLm2 } from './lib/models.ts';
+import { readResult, writeResult } from './lib/result.ts';
+import { type Block, blocks } from './lib/table.ts';
+
+interface Results {
+  decode: DecodeResult[];
+  encoding: EncodingResult[];
+  unused: UnusedResult[];
+  aims: readonly Aim[];
+  /** Share of the machine's time that was work of anyone, and that the hypervisor gave away. */
+  machine: { readonly busy: number; readonly stolen: number };
+}
+
+interface Aim {
+  readonly aim: string;
+  readonly value: string;
+  readonly met: boolean;
+}
+
+const { values: flags } = parseArgs({
+  options: {
+    parts: { type: 'string', default: 'decode,encoding,unused' },
+    rounds: { type: 'string' },
+    pairs: { type: 'string' },
+    contexts: { type: 'string' },
+    length: { type: 'string' },
+    only: { type: 'string' },
+    threads: { type: 'string', default: '2' },
+    quick: { type: 'boolean', default: false },
+    markdown: { type: 'boolean', default: false },
+  },
+});
+const { quick, only } = flags;
+// A quick run is a look, not a record.
+const NAME = quick ? 'cache-quick' : 'cache';
+const log = (text: string): boolean => process.stderr.write(`${text}\n`);
+
+if (flags.markdown) console.log(blocks(show(readResult<Results>(NAME)), 'markdown'));
+else await main();
+
+async function main(): Promise<void> {
+  const rounds = positive('rounds', flags.rounds ?? (quick ? '1' : '8'));
+  const pairs = positive('pairs', flags.pairs ?? (quick ? '2' : '30'));
+  const contexts = positives('contexts', flags.contexts ?? (quick ? '512' : '4096,8192'));
+  const length = positive('length', flags.length ?? (quick ? '512' : '4096'));
+  const threads = positive('threads', flags.threads);
+  const parts = flags.parts.split(',');
+  const unknown = parts.find(part => !['decode', 'encoding', 'unused'].includes(part));
+  if (unknown !== undefined) throw new Error(`--parts names "${unknown}"; allowed: decode, encoding, unused`);
+  const smol = await smolLm2();
+  if (!smol || !existsSync(smol))
+    throw new Error('no SmolLM2: `kvasir pull smollm2-135m` fetches it, or KVASIR_SMOLLM2 names its GGUF');
+  const peers = fileURLToPath(new URL('peers', import.meta.url));
+  if (!existsSync(`${peers}/node_modules`))
+    execFileSync('npm', ['ci', '--prefix', peers], { stdio: ['ignore', 'inherit', 'inherit'] });
+  const peer = JSON.parse(readFileSync(`${peers}/node_modules/node-llama-cpp/package.json`, 'utf8')) as {
+    version: string;
+  };
+
+  const run = metadata({ 'node-llama-cpp': peer.version });
+  const busy = new Busy();
+  const decode: DecodeResult[] = [];
+  const encoding: EncodingResult[] = [];
+  const unused: UnusedResult[] = [];
+  const common = { threads, log, only };
+  if (parts.includes('decode'))
+    for (const context of contexts) decode.push(await decodeRates({ ...common, path: smol, context, rounds }));
+  if (parts.includes('encoding')) {
+    const cost = { ...common, length, rounds: Math.min(rounds, 5) };
+    encoding.push(await encodingCosts({ ...cost, path: smol, recipes: SCALAR }));
+    encoding.push(await encodingCosts({ ...cost, path: MINI, recipes: ALL }));
+  }
+  if (parts.includes('unused'))
+    for (const path of [smol, MINI]) unused.push(await unusedCost({ ...common, path, pairs }));
+  const { machine, stolen } = busy.end(0);
+  const results: Results = {
+    decode,
+    encoding,
+    unused,
+    aims: [...decode.flatMap(decodeAims), ...encoding.flatMap(encodingAims), ...unused.flatMap(unusedAims)],
+    machine: { busy: machine, stolen },
+  };
+  console.log(blocks(show(results), 'text'));
+  console.log(`\nwritten to ${writeResult(NAME, run, results)}`);
+}
+
+function decodeAims({ context, rows }: DecodeResult): Aim[] {
+  const row = rows.find(({ name }) => name === 'kivi(bits=2)');
+  const aims: Aim[] = [];
+  const add = (what: string, value: number | undefined, least: number) => {
+    if (value !== undefined)
+      aims.push({ aim: `2 bits after ${context}: ${what}`, value: value.toFixed(3), met: value >= least });
+  };
+  if (context === 8192) {
+    add('at least 1.5 times the faster of our f32, f16', row?.toExact?.value, 1.5);
+    add("faster than llama.cpp's best", row?.toTheirs?.value, 1);
+  }
+  return aims;
+}
+
+function encodingAims({ model, rows }: EncodingResult): Aim[] {
+  return rows
+    .filter(({ recipe, failed }) => /^kivi\(bits=\d\)$/.test(recipe) && failed === undefined)
+    .map(({ recipe, inside }) => ({
+      aim: `${recipe} takes at most 5 % of a prefill, ${model}`,
+      value: `${(inside * 100).toFixed(2)} %`,
+      met: inside <= 0.05,
+    }));
+}
+
+function unusedAims({ model, counts, prefill, decode }: UnusedResult): Aim[] {
+  const nothing = Object.values(counts).every(count => count === 0);
+  return [
+    { aim: `unused methods compute no signal, ${model}`, value: JSON.stringify(counts), met: nothing },
+    ...Object.entries({ prefill, decode }).map(([what, { high }]) => ({
+      aim: `unused methods cost less than 3 % of ${what} (upper end of the interval), ${model}`,
+      value: high.toFixed(3),
+      met: high < 1.03,
+    })),
+  ];
+}
+
+function show({ decode, encoding, unused, aims }: Results): Block[] {
+  return [
+    ...decode.map(decodeBlock),
+    ...encoding.map(encodingBlock),
+    ...(unused.length > 0 ? [unusedBlock(unused)] : []),
+    {
+      caption: 'What was aimed at',
+      head: ['', 'value', ''],
+      rows: aims.map(({ aim, value, met }) => [aim, value, met ? 'met' : 'missed']),
+    },
+  ];
+}
