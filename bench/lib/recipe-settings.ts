@@ -43,6 +43,8 @@ const OWN: Readonly<Record<string, Settings>> = {
     at: (budget, { retrieving }) =>
       budget > retrieving ? `minimum=16, divisor=${((1 - retrieving) / (budget - retrieving)).toFixed(2)}` : null,
   },
+  // The heads of the bundled model that look things up lie in layers 6 to 9: rows chosen halfway, at the default, lose what is asked.
+  fastkv: { at: budget => `keep=${budget}, layer=7` },
   // What is never merged, and layers that are left alone, must fit into the budget.
   kvmerger: {
     at: budget =>

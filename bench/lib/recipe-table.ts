@@ -25,7 +25,7 @@ export function recipeTable({ settings, tasks, cells, size, pages, key, markdown
   const percent = (share: number) => digits(share * 100);
   const rows = settings
     .filter(({ recipe }) => text(recipe) || tasks.some(task => score(task, recipe)))
-    .map(({ at, recipe }) => {
+    .map(({ method, at, recipe }) => {
       const measured = text(recipe);
       const scores = tasks.map(task => {
         const [own, full] = [score(task, recipe), score(task, 'full')];
@@ -35,8 +35,8 @@ export function recipeTable({ settings, tasks, cells, size, pages, key, markdown
       });
       const name = recipe.replace(` @ ${pages}`, '');
       return [
-        recipe === 'full' && pages !== 'f32' ? 'full, f32' : asMarkdown ? `\`${name}\`` : name,
-        recipe.startsWith('full') ? '' : String(at),
+        method === 'full' ? `full, ${recipe.split(' @ ')[1] ?? 'f32'}` : asMarkdown ? `\`${name}\`` : name,
+        method === 'full' ? '' : String(at),
         ...(measured
           ? [
               digits(measured.kept),
