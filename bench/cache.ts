@@ -127,9 +127,9 @@ function encodingAims({ model, rows }: EncodingResult): Aim[] {
 }
 
 function unusedAims({ model, counts, prefill, decode }: UnusedResult): Aim[] {
-  const nothing = Object.values(counts).every(count => count === 0);
+  const signals = Object.values(counts).reduce((sum, count) => sum + count);
   return [
-    { aim: `unused methods compute no signal, ${model}`, value: JSON.stringify(counts), met: nothing },
+    { aim: `unused methods compute no signal, ${model}`, value: String(signals), met: signals === 0 },
     ...Object.entries({ prefill, decode }).map(([what, { high }]) => ({
       aim: `unused methods cost less than 3 % of ${what} (upper end of the interval), ${model}`,
       value: high.toFixed(3),
@@ -143,10 +143,14 @@ function show({ decode, encoding, unused, aims }: Results): Block[] {
     ...decode.map(decodeBlock),
     ...encoding.map(encodingBlock),
     ...(unused.length > 0 ? [unusedBlock(unused)] : []),
-    {
-      caption: 'What was aimed at',
-      head: ['', 'value', ''],
-      rows: aims.map(({ aim, value, met }) => [aim, value, met ? 'met' : 'missed']),
-    },
+    ...(aims.length > 0 ? [aimsBlock(aims)] : []),
   ];
+}
+
+function aimsBlock(aims: readonly Aim[]): Block {
+  return {
+    caption: 'What was aimed at',
+    head: ['', 'value', ''],
+    rows: aims.map(({ aim, value, met }) => [aim, value, met ? 'met' : 'missed']),
+  };
 }

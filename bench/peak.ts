@@ -2,7 +2,7 @@
  * npm run bench:peak -- [--model a.gguf] [--tokens 8192] [--only snapkv,kivi] [--threads 2] [--quick] [--markdown]
  *
  * Bytes under every method of the registry, at its defaults and at keep=0.25 where it has that option, against the full
- * cache, a fresh process each: a prompt, then 64 steps of decoding, `tokens` in all. --markdown prints the table of the last
+ * cache, a fresh process each: a prompt of real text, then 64 steps of decoding, `tokens` in all. --markdown prints the table of the last
  * run and runs nothing.
  */
 import { basename } from 'node:path';
@@ -15,7 +15,6 @@ import { Child } from './lib/child.ts';
 import { chosen, positive } from './lib/flags.ts';
 import { metadata } from './lib/metadata.ts';
 import { MINI } from './lib/models.ts';
-import { randomTokens } from './lib/random-tokens.ts';
 import { readResult, writeResult } from './lib/result.ts';
 import { type Block, blocks, mebibytes } from './lib/table.ts';
 
@@ -113,10 +112,10 @@ async function measure(
     profiles.set(kind, await child.call('makeProfile', { kind }));
   }
   await using child = new Child('peers/cache.ts');
-  const { vocab } = await child.call<{ vocab: number }>('load', { path: flags.model, threads });
+  await child.call('load', { path: flags.model, threads });
   if (kind !== undefined) await child.call('setProfile', { kind, profile: profiles.get(kind) });
   const loaded = child.memory().now;
-  const given = randomTokens(tokens - STEPS, vocab, 1);
+  const { tokens: given } = await child.call<{ tokens: number[] }>('text', { count: tokens - STEPS });
   const { cache: prompt } = await child.call<{ cache: Stats }>('prompt', { cache: recipe, tokens: given });
   const { cache: end } = await child.call<{ cache: Stats }>('more', { count: STEPS });
   return { recipe, prompt, end, resident: { peak: child.memory().peak, loaded } };

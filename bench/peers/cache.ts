@@ -25,6 +25,14 @@ async function load({ path, threads }: { path: string; threads: number }) {
   return { vocab, context };
 }
 
+/** The beginning of the bundled texts in tokens: some methods look at what the text is. */
+async function text({ count }: { count: number }) {
+  const { tokenizer } = model();
+  const tokens = tokenizer.encode((await bundledCorpus()).join('\n').slice(0, count * 8), { addBos: true });
+  if (tokens.length < count) throw new Error(`the corpus gives ${tokens.length} tokens of ${count}`);
+  return { tokens: tokens.slice(0, count) };
+}
+
 /** Milliseconds of a prompt under a setting. Its cache stays until the next prompt. */
 async function prompt({ cache, tokens }: { cache: string; tokens: number[] }) {
   feed?.[Symbol.dispose]();
@@ -127,6 +135,7 @@ async function makeProfile({ kind }: { kind: string }) {
 
 await serveLines({
   load,
+  text,
   prompt,
   more,
   stats,
