@@ -36,6 +36,11 @@ const OWN: Readonly<Record<string, Settings>> = {
   kivi: bits,
   gear: bits,
   kvquant: bits,
+  // One token a digit: the budgets pool over 15 tokens, so that a number of seven digits stays whole (docs/eval.md).
+  snapkv: { at: budget => `keep=${budget}, width=15` },
+  pyramidkv: { at: budget => `keep=${budget}, width=15` },
+  adakv: { at: budget => `keep=${budget}, width=15` },
+  cake: { at: budget => `keep=${budget}, width=15` },
   // A control has no paper.
   random: { paper: 'keep=0.25', at: budget => `keep=${budget}` },
   // Heads that retrieve keep all: the rest of the budget is for the windows of the others.
@@ -44,7 +49,7 @@ const OWN: Readonly<Record<string, Settings>> = {
       budget > retrieving ? `minimum=16, divisor=${((1 - retrieving) / (budget - retrieving)).toFixed(2)}` : null,
   },
   // The heads of the bundled model that look things up lie in layers 6 to 9: rows chosen halfway, at the default, lose what is asked.
-  fastkv: { at: budget => `keep=${budget}, layer=7` },
+  fastkv: { at: budget => `keep=${budget}, layer=7, width=15` },
   // What is never merged, and layers that are left alone, must fit into the budget.
   kvmerger: {
     at: budget =>

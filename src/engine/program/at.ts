@@ -60,6 +60,12 @@ export class AtLayer implements CacheLayer {
     return made;
   }
 
+  /** The state may have grown in place: its bytes are counted anew. */
+  settleState(): void {
+    const known = this.#sequence.state(this.#key);
+    if (known) this.#sequence.setState(this.#key, known);
+  }
+
   random(): () => number {
     let hash = Math.imul(this.#seed ^ 0x9e3779b9, 0x85ebca6b) ^ this.layer;
     for (const character of this.#key) hash = Math.imul(hash ^ character.charCodeAt(0), 0x01000193);

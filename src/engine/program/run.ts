@@ -167,7 +167,9 @@ export class Run implements StepHooks {
       return known;
     };
     const at = new AtPrompt({ ...this.#at(n, layer), rows: rows.rows, last: rows.last, signals });
-    return act(this.sequence, policy.decide(at));
+    const actions = policy.decide(at);
+    at.settleState();
+    return act(this.sequence, actions);
   }
 
   /** The row's query after RoPE: f32 [heads * headDim]. */
