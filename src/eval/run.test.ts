@@ -115,5 +115,9 @@ test.each<[string, Partial<EvalPlan>, string]>([
 });
 
 test('a cache setting that does not exist is refused with those that do', () => {
-  expect(() => cacheSetting('int3')).toThrowError(expect.objectContaining({ value: 'int3', allowed: FORMAT_NAMES }));
+  const refused = (allowed: unknown, value: string) => expect.objectContaining({ value, allowed });
+  expect(() => cacheSetting('snapkv @ int3')).toThrowError(
+    refused(`${FORMAT_NAMES.join(', ')}, a recipe, or a recipe @ one of these formats`, 'snapkv @ int3'),
+  );
+  expect(() => cacheSetting('int3')).toThrowError(expect.objectContaining({ code: 'invalid_recipe', field: 'cache' }));
 });
