@@ -1,48 +1,41 @@
-import { FOLDED_ROW, ROW } from './scratch.ts';
+import { ROW } from './scratch.ts';
 
 /**
- * C[i][0 .. 8) += factor * units[i] * m[0 .. 8) (m 0: ones) * sum over quads of A[i][quad] . codes[quad][0 .. 8), for up to 3 rows i:
- * one panel of 8 items (tokens of a K plane, channels of a V plane) over the other axis, whose members meet in quads.
- *
- * A holds 16-bit integers as `fold` writes them. A quad is two neighbouring pairs of PART's layout, `pair` bytes apart;
- * interleaved, four codes of an item lie side by side. A code stays where it is in its byte, so the sum comes out times a
- * power of two, which `factor` undoes. Sums are exact in i32: 32512 * 255 * 256 < 2^31.
+ * C[i][8 j .. 8 j + 8) += units[i] * m[8 j ..] (m 0: ones) * sum over rows of A[i][row] * codes[row][..], for up to 3 rows i
+ * and all panels j of 8 lanes: integer products of what `fold` and `unpack` wrote. `quads` counts fours of rows, `panel` is
+ * the distance between panels of codes. Sums are exact in i32: 16256 * 255 * 256 < 2^31.
  */
-export function addPanel(
+export function addPanels(
   narrow: bool,
-  rows: i32,
+  count: i32,
   a: usize,
   quads: i32,
   b: usize,
-  pair: usize,
-  mask: i32,
+  panel: usize,
+  panels: i32,
   c: usize,
   m: usize,
   units: usize,
-  factor: f32,
 ): void {
-  if (narrow) {
-    // The dot product of bytes takes codes of 7 bits: those in the top bits move down by one.
-    if (mask & 128) {
-      const low = i8x16.splat((mask >> 1) as i8);
-      if (rows === 3) narrow3<u16>(a, quads, b, pair, low, c, m, units, factor * 2);
-      else if (rows === 2) narrow2<u16>(a, quads, b, pair, low, c, m, units, factor * 2);
-      else narrow1<u16>(a, quads, b, pair, low, c, m, units, factor * 2);
-      return;
-    }
-    const bits = i8x16.splat(mask as i8);
-    if (rows === 3) narrow3<u8>(a, quads, b, pair, bits, c, m, units, factor);
-    else if (rows === 2) narrow2<u8>(a, quads, b, pair, bits, c, m, units, factor);
-    else narrow1<u8>(a, quads, b, pair, bits, c, m, units, factor);
-    return;
+  for (let j = 0; j < panels; j++) {
+    if (narrow) {
+      if (count === 3) narrow3(a, quads, b, c, m, units);
+      else if (count === 2) narrow2(a, quads, b, c, m, units);
+      else narrow1(a, quads, b, c, m, units);
+    } else if (count === 3) wide3(a, quads, b, c, m, units);
+    else if (count === 2) wide2(a, quads, b, c, m, units);
+    else wide1(a, quads, b, c, m, units);
+    b += panel;
+    c += 32;
+    if (m) m += 32;
   }
-  const bits = i8x16.splat(mask as i8);
-  if (rows === 3) wide3(a, quads, b, pair, bits, c, m, units, factor);
-  else if (rows === 2) wide2(a, quads, b, pair, bits, c, m, units, factor);
-  else wide1(a, quads, b, pair, bits, c, m, units, factor);
 }
 
-function put(c: usize, m: usize, x: v128, y: v128): void {
+/** c[0 .. 8) += unit * m * (x, y) */
+function put(c: usize, m: usize, unit: f32, x: v128, y: v128): void {
+  const scale = f32x4.splat(unit);
+  x = f32x4.mul(f32x4.convert_i32x4_s(x), scale);
+  y = f32x4.mul(f32x4.convert_i32x4_s(y), scale);
   if (m) {
     x = f32x4.mul(x, v128.load(m));
     y = f32x4.mul(y, v128.load(m, 16));
@@ -51,185 +44,119 @@ function put(c: usize, m: usize, x: v128, y: v128): void {
   v128.store(c, f32x4.add(v128.load(c, 16), y), 16);
 }
 
-// narrow: A's integers are split into a signed high and low byte, one dot product of bytes each (a single instruction where
-// the machine has one). T is u16 where codes move down by one bit, u8 where they stay.
-
-function quadsLow<T>(x: v128, y: v128, mask: v128): v128 {
-  let z = v128.shuffle<i16>(x, y, 0, 8, 1, 9, 2, 10, 3, 11);
-  if (sizeof<T>() > 1) z = i16x8.shr_u(z, 1);
-  return v128.and(z, mask);
-}
-
-function quadsHigh<T>(x: v128, y: v128, mask: v128): v128 {
-  let z = v128.shuffle<i16>(x, y, 4, 12, 5, 13, 6, 14, 7, 15);
-  if (sizeof<T>() > 1) z = i16x8.shr_u(z, 1);
-  return v128.and(z, mask);
-}
+// narrow: of each quad of A come the whole 128ths as signed bytes, then the rests: one dot product of bytes for either (a
+// single instruction where the machine has one). Codes have at most 7 bits.
 
 function dot(x: v128, codes: v128, sum: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, codes, sum);
   return sum;
 }
 
-function flushNarrow(c: usize, m: usize, unit: f32, high0: v128, low0: v128, high1: v128, low1: v128): void {
-  const scale = f32x4.splat(unit);
-  const sum0 = f32x4.convert_i32x4_s(i32x4.add(i32x4.shl(high0, 8), low0));
-  const sum1 = f32x4.convert_i32x4_s(i32x4.add(i32x4.shl(high1, 8), low1));
-  put(c, m, f32x4.mul(sum0, scale), f32x4.mul(sum1, scale));
+function join(whole: v128, rest: v128): v128 {
+  return i32x4.add(i32x4.shl(whole, 7), rest);
 }
 
-function narrow3<T>(
-  a: usize,
-  quads: i32,
-  b: usize,
-  pair: usize,
-  mask: v128,
-  c: usize,
-  m: usize,
-  units: usize,
-  factor: f32,
-): void {
+function narrow3(a: usize, quads: i32, b: usize, c: usize, m: usize, units: usize): void {
   let h00 = i32x4.splat(0);
-  let l00 = i32x4.splat(0);
   let h01 = i32x4.splat(0);
+  let l00 = i32x4.splat(0);
   let l01 = i32x4.splat(0);
   let h10 = i32x4.splat(0);
-  let l10 = i32x4.splat(0);
   let h11 = i32x4.splat(0);
+  let l10 = i32x4.splat(0);
   let l11 = i32x4.splat(0);
   let h20 = i32x4.splat(0);
-  let l20 = i32x4.splat(0);
   let h21 = i32x4.splat(0);
+  let l20 = i32x4.splat(0);
   let l21 = i32x4.splat(0);
-  const end = a + (quads << 3);
-  for (; a < end; a += 8, b += pair << 1) {
-    const x = v128.load(b);
-    const y = v128.load(b + pair);
-    const b0 = quadsLow<T>(x, y, mask);
-    const b1 = quadsHigh<T>(x, y, mask);
-    let z = v128.load_splat<i32>(a);
-    h00 = dot(z, b0, h00);
-    h01 = dot(z, b1, h01);
-    z = v128.load_splat<i32>(a, 4);
-    l00 = dot(z, b0, l00);
-    l01 = dot(z, b1, l01);
-    z = v128.load_splat<i32>(a, FOLDED_ROW);
-    h10 = dot(z, b0, h10);
-    h11 = dot(z, b1, h11);
-    z = v128.load_splat<i32>(a, FOLDED_ROW + 4);
-    l10 = dot(z, b0, l10);
-    l11 = dot(z, b1, l11);
-    z = v128.load_splat<i32>(a, 2 * FOLDED_ROW);
-    h20 = dot(z, b0, h20);
-    h21 = dot(z, b1, h21);
-    z = v128.load_splat<i32>(a, 2 * FOLDED_ROW + 4);
-    l20 = dot(z, b0, l20);
-    l21 = dot(z, b1, l21);
+  const end = a + quads * 96;
+  for (; a < end; a += 96, b += 32) {
+    const b0 = v128.load(b);
+    const b1 = v128.load(b, 16);
+    let x = v128.load(a);
+    h00 = dot(x, b0, h00);
+    h01 = dot(x, b1, h01);
+    x = v128.load(a, 16);
+    l00 = dot(x, b0, l00);
+    l01 = dot(x, b1, l01);
+    x = v128.load(a, 32);
+    h10 = dot(x, b0, h10);
+    h11 = dot(x, b1, h11);
+    x = v128.load(a, 48);
+    l10 = dot(x, b0, l10);
+    l11 = dot(x, b1, l11);
+    x = v128.load(a, 64);
+    h20 = dot(x, b0, h20);
+    h21 = dot(x, b1, h21);
+    x = v128.load(a, 80);
+    l20 = dot(x, b0, l20);
+    l21 = dot(x, b1, l21);
   }
-  flushNarrow(c, m, factor * load<f32>(units), h00, l00, h01, l01);
-  flushNarrow(c + ROW, m, factor * load<f32>(units, 4), h10, l10, h11, l11);
-  flushNarrow(c + 2 * ROW, m, factor * load<f32>(units, 8), h20, l20, h21, l21);
+  put(c, m, load<f32>(units), join(h00, l00), join(h01, l01));
+  put(c + ROW, m, load<f32>(units, 4), join(h10, l10), join(h11, l11));
+  put(c + 2 * ROW, m, load<f32>(units, 8), join(h20, l20), join(h21, l21));
 }
 
-function narrow2<T>(
-  a: usize,
-  quads: i32,
-  b: usize,
-  pair: usize,
-  mask: v128,
-  c: usize,
-  m: usize,
-  units: usize,
-  factor: f32,
-): void {
+function narrow2(a: usize, quads: i32, b: usize, c: usize, m: usize, units: usize): void {
   let h00 = i32x4.splat(0);
-  let l00 = i32x4.splat(0);
   let h01 = i32x4.splat(0);
+  let l00 = i32x4.splat(0);
   let l01 = i32x4.splat(0);
   let h10 = i32x4.splat(0);
-  let l10 = i32x4.splat(0);
   let h11 = i32x4.splat(0);
+  let l10 = i32x4.splat(0);
   let l11 = i32x4.splat(0);
-  const end = a + (quads << 3);
-  for (; a < end; a += 8, b += pair << 1) {
-    const x = v128.load(b);
-    const y = v128.load(b + pair);
-    const b0 = quadsLow<T>(x, y, mask);
-    const b1 = quadsHigh<T>(x, y, mask);
-    let z = v128.load_splat<i32>(a);
-    h00 = dot(z, b0, h00);
-    h01 = dot(z, b1, h01);
-    z = v128.load_splat<i32>(a, 4);
-    l00 = dot(z, b0, l00);
-    l01 = dot(z, b1, l01);
-    z = v128.load_splat<i32>(a, FOLDED_ROW);
-    h10 = dot(z, b0, h10);
-    h11 = dot(z, b1, h11);
-    z = v128.load_splat<i32>(a, FOLDED_ROW + 4);
-    l10 = dot(z, b0, l10);
-    l11 = dot(z, b1, l11);
+  const end = a + quads * 64;
+  for (; a < end; a += 64, b += 32) {
+    const b0 = v128.load(b);
+    const b1 = v128.load(b, 16);
+    let x = v128.load(a);
+    h00 = dot(x, b0, h00);
+    h01 = dot(x, b1, h01);
+    x = v128.load(a, 16);
+    l00 = dot(x, b0, l00);
+    l01 = dot(x, b1, l01);
+    x = v128.load(a, 32);
+    h10 = dot(x, b0, h10);
+    h11 = dot(x, b1, h11);
+    x = v128.load(a, 48);
+    l10 = dot(x, b0, l10);
+    l11 = dot(x, b1, l11);
   }
-  flushNarrow(c, m, factor * load<f32>(units), h00, l00, h01, l01);
-  flushNarrow(c + ROW, m, factor * load<f32>(units, 4), h10, l10, h11, l11);
+  put(c, m, load<f32>(units), join(h00, l00), join(h01, l01));
+  put(c + ROW, m, load<f32>(units, 4), join(h10, l10), join(h11, l11));
 }
 
-function narrow1<T>(
-  a: usize,
-  quads: i32,
-  b: usize,
-  pair: usize,
-  mask: v128,
-  c: usize,
-  m: usize,
-  units: usize,
-  factor: f32,
-): void {
-  let h0 = i32x4.splat(0);
-  let l0 = i32x4.splat(0);
-  let h1 = i32x4.splat(0);
-  let l1 = i32x4.splat(0);
-  const end = a + (quads << 3);
-  for (; a < end; a += 8, b += pair << 1) {
-    const x = v128.load(b);
-    const y = v128.load(b + pair);
-    const b0 = quadsLow<T>(x, y, mask);
-    const b1 = quadsHigh<T>(x, y, mask);
-    let z = v128.load_splat<i32>(a);
-    h0 = dot(z, b0, h0);
-    h1 = dot(z, b1, h1);
-    z = v128.load_splat<i32>(a, 4);
-    l0 = dot(z, b0, l0);
-    l1 = dot(z, b1, l1);
+function narrow1(a: usize, quads: i32, b: usize, c: usize, m: usize, units: usize): void {
+  let h00 = i32x4.splat(0);
+  let h01 = i32x4.splat(0);
+  let l00 = i32x4.splat(0);
+  let l01 = i32x4.splat(0);
+  const end = a + quads * 32;
+  for (; a < end; a += 32, b += 32) {
+    const b0 = v128.load(b);
+    const b1 = v128.load(b, 16);
+    let x = v128.load(a);
+    h00 = dot(x, b0, h00);
+    h01 = dot(x, b1, h01);
+    x = v128.load(a, 16);
+    l00 = dot(x, b0, l00);
+    l01 = dot(x, b1, l01);
   }
-  flushNarrow(c, m, factor * load<f32>(units), h0, l0, h1, l1);
+  put(c, m, load<f32>(units), join(h00, l00), join(h01, l01));
 }
 
-// wide: codes become 16 bits wide; a vector of sums then holds two halves (the quad's pairs) of two items.
+// wide: codes become 16 bits wide; a vector of sums holds two halves of two lanes.
 
 function step(x: v128, codes: v128, sum: v128): v128 {
   return i32x4.add(sum, i32x4.dot_i16x8_s(x, codes));
 }
 
-function flushWide(c: usize, m: usize, unit: f32, s0: v128, s1: v128, s2: v128, s3: v128): void {
-  const scale = f32x4.splat(unit);
-  const sum0 = i32x4.add(v128.shuffle<i32>(s0, s1, 0, 2, 4, 6), v128.shuffle<i32>(s0, s1, 1, 3, 5, 7));
-  const sum1 = i32x4.add(v128.shuffle<i32>(s2, s3, 0, 2, 4, 6), v128.shuffle<i32>(s2, s3, 1, 3, 5, 7));
-  const x = f32x4.mul(f32x4.convert_i32x4_s(sum0), scale);
-  const y = f32x4.mul(f32x4.convert_i32x4_s(sum1), scale);
-  put(c, m, x, y);
+function halves(x: v128, y: v128): v128 {
+  return i32x4.add(v128.shuffle<i32>(x, y, 0, 2, 4, 6), v128.shuffle<i32>(x, y, 1, 3, 5, 7));
 }
 
-function wide3(
-  a: usize,
-  quads: i32,
-  b: usize,
-  pair: usize,
-  mask: v128,
-  c: usize,
-  m: usize,
-  units: usize,
-  factor: f32,
-): void {
+function wide3(a: usize, quads: i32, b: usize, c: usize, m: usize, units: usize): void {
   let c00 = i32x4.splat(0);
   let c01 = i32x4.splat(0);
   let c02 = i32x4.splat(0);
@@ -242,48 +169,34 @@ function wide3(
   let c21 = i32x4.splat(0);
   let c22 = i32x4.splat(0);
   let c23 = i32x4.splat(0);
-  const end = a + (quads << 3);
-  for (; a < end; a += 8, b += pair << 1) {
-    const x = v128.load(b);
-    const y = v128.load(b + pair);
-    const x0 = v128.load_splat<i64>(a);
-    const x1 = v128.load_splat<i64>(a, FOLDED_ROW);
-    const x2 = v128.load_splat<i64>(a, 2 * FOLDED_ROW);
-    let quad = quadsLow<u8>(x, y, mask);
-    let z = i16x8.extend_low_i8x16_u(quad);
+  const end = a + quads * 48;
+  for (; a < end; a += 48, b += 32) {
+    const x0 = v128.load(a);
+    const x1 = v128.load(a, 16);
+    const x2 = v128.load(a, 32);
+    let z = v128.load_ext<u8>(b);
     c00 = step(x0, z, c00);
     c10 = step(x1, z, c10);
     c20 = step(x2, z, c20);
-    z = i16x8.extend_high_i8x16_u(quad);
+    z = v128.load_ext<u8>(b, 8);
     c01 = step(x0, z, c01);
     c11 = step(x1, z, c11);
     c21 = step(x2, z, c21);
-    quad = quadsHigh<u8>(x, y, mask);
-    z = i16x8.extend_low_i8x16_u(quad);
+    z = v128.load_ext<u8>(b, 16);
     c02 = step(x0, z, c02);
     c12 = step(x1, z, c12);
     c22 = step(x2, z, c22);
-    z = i16x8.extend_high_i8x16_u(quad);
+    z = v128.load_ext<u8>(b, 24);
     c03 = step(x0, z, c03);
     c13 = step(x1, z, c13);
     c23 = step(x2, z, c23);
   }
-  flushWide(c, m, factor * load<f32>(units), c00, c01, c02, c03);
-  flushWide(c + ROW, m, factor * load<f32>(units, 4), c10, c11, c12, c13);
-  flushWide(c + 2 * ROW, m, factor * load<f32>(units, 8), c20, c21, c22, c23);
+  put(c, m, load<f32>(units), halves(c00, c01), halves(c02, c03));
+  put(c + ROW, m, load<f32>(units, 4), halves(c10, c11), halves(c12, c13));
+  put(c + 2 * ROW, m, load<f32>(units, 8), halves(c20, c21), halves(c22, c23));
 }
 
-function wide2(
-  a: usize,
-  quads: i32,
-  b: usize,
-  pair: usize,
-  mask: v128,
-  c: usize,
-  m: usize,
-  units: usize,
-  factor: f32,
-): void {
+function wide2(a: usize, quads: i32, b: usize, c: usize, m: usize, units: usize): void {
   let c00 = i32x4.splat(0);
   let c01 = i32x4.splat(0);
   let c02 = i32x4.splat(0);
@@ -292,57 +205,43 @@ function wide2(
   let c11 = i32x4.splat(0);
   let c12 = i32x4.splat(0);
   let c13 = i32x4.splat(0);
-  const end = a + (quads << 3);
-  for (; a < end; a += 8, b += pair << 1) {
-    const x = v128.load(b);
-    const y = v128.load(b + pair);
-    const x0 = v128.load_splat<i64>(a);
-    const x1 = v128.load_splat<i64>(a, FOLDED_ROW);
-    let quad = quadsLow<u8>(x, y, mask);
-    let z = i16x8.extend_low_i8x16_u(quad);
+  const end = a + quads * 32;
+  for (; a < end; a += 32, b += 32) {
+    const x0 = v128.load(a);
+    const x1 = v128.load(a, 16);
+    let z = v128.load_ext<u8>(b);
     c00 = step(x0, z, c00);
     c10 = step(x1, z, c10);
-    z = i16x8.extend_high_i8x16_u(quad);
+    z = v128.load_ext<u8>(b, 8);
     c01 = step(x0, z, c01);
     c11 = step(x1, z, c11);
-    quad = quadsHigh<u8>(x, y, mask);
-    z = i16x8.extend_low_i8x16_u(quad);
+    z = v128.load_ext<u8>(b, 16);
     c02 = step(x0, z, c02);
     c12 = step(x1, z, c12);
-    z = i16x8.extend_high_i8x16_u(quad);
+    z = v128.load_ext<u8>(b, 24);
     c03 = step(x0, z, c03);
     c13 = step(x1, z, c13);
   }
-  flushWide(c, m, factor * load<f32>(units), c00, c01, c02, c03);
-  flushWide(c + ROW, m, factor * load<f32>(units, 4), c10, c11, c12, c13);
+  put(c, m, load<f32>(units), halves(c00, c01), halves(c02, c03));
+  put(c + ROW, m, load<f32>(units, 4), halves(c10, c11), halves(c12, c13));
 }
 
-function wide1(
-  a: usize,
-  quads: i32,
-  b: usize,
-  pair: usize,
-  mask: v128,
-  c: usize,
-  m: usize,
-  units: usize,
-  factor: f32,
-): void {
-  let c0 = i32x4.splat(0);
-  let c1 = i32x4.splat(0);
-  let c2 = i32x4.splat(0);
-  let c3 = i32x4.splat(0);
-  const end = a + (quads << 3);
-  for (; a < end; a += 8, b += pair << 1) {
-    const x = v128.load(b);
-    const y = v128.load(b + pair);
-    const x0 = v128.load_splat<i64>(a);
-    let quad = quadsLow<u8>(x, y, mask);
-    c0 = step(x0, i16x8.extend_low_i8x16_u(quad), c0);
-    c1 = step(x0, i16x8.extend_high_i8x16_u(quad), c1);
-    quad = quadsHigh<u8>(x, y, mask);
-    c2 = step(x0, i16x8.extend_low_i8x16_u(quad), c2);
-    c3 = step(x0, i16x8.extend_high_i8x16_u(quad), c3);
+function wide1(a: usize, quads: i32, b: usize, c: usize, m: usize, units: usize): void {
+  let c00 = i32x4.splat(0);
+  let c01 = i32x4.splat(0);
+  let c02 = i32x4.splat(0);
+  let c03 = i32x4.splat(0);
+  const end = a + quads * 16;
+  for (; a < end; a += 16, b += 32) {
+    const x0 = v128.load(a);
+    let z = v128.load_ext<u8>(b);
+    c00 = step(x0, z, c00);
+    z = v128.load_ext<u8>(b, 8);
+    c01 = step(x0, z, c01);
+    z = v128.load_ext<u8>(b, 16);
+    c02 = step(x0, z, c02);
+    z = v128.load_ext<u8>(b, 24);
+    c03 = step(x0, z, c03);
   }
-  flushWide(c, m, factor * load<f32>(units), c0, c1, c2, c3);
+  put(c, m, load<f32>(units), halves(c00, c01), halves(c02, c03));
 }

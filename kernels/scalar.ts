@@ -21,13 +21,14 @@ import {
   RANGE_ABSMAX,
   RANGE_SIGN,
 } from './abi.ts';
-import { alongLanes, lanesOf, pairBytes } from './codes.ts';
+import { alongLanes, lanesOf } from './codes.ts';
 import { decodeHalves } from './f16.ts';
 import { fold, foldedSum, foldedUnit } from './fold.ts';
-import { addPanel } from './packed.ts';
+import { addPanels } from './packed.ts';
 import { planeBase, planeBlock } from './plane.ts';
-import { FOLD_LINE, FOLDED, FOLDED_ROW, FOLDED_UNIT, O, OFFSET_LINE, Q, ROW, S, SCALE_LINE } from './scratch.ts';
+import { CODES, FOLD_LINE, FOLDED, FOLDED_UNIT, O, OFFSET_LINE, Q, ROW, S, SCALE_LINE } from './scratch.ts';
 import { addLine, addOutlierScores, addOutlierValues, addPairScores, addPairValues } from './side.ts';
+import { unpack } from './unpack.ts';
 
 /**
  * Few query rows over a scalar plane, without decoding it. Codes are a matrix of rows (channels of K, tokens of V) by lanes
@@ -87,6 +88,12 @@ function addProduct(
 ): void {
   const group = load<i32>(part, PART_SHARED) ? PAGE_TOKENS : load<i32>(part, PART_GROUP);
   const params = load<i32>(part, PART_SHARED) ? block : base;
+  const bits = load<i32>(part, PART_BITS);
+  const narrow = ASC_FEATURE_RELAXED_SIMD && bits < 8;
+  const codes = scratch + CODES;
+  const high = base + load<i32>(part, PART_CODES_HIGH);
+  const panel = unpack(base + load<i32>(part, PART_CODES), high, lanesOf(part, isK), bits, from, to, codes);
+  const units = scratch + FOLDED_UNIT;
   if (alongLanes(part, isK)) {
     for (let g = lo / group; g * group < hi; g++) {
       const first = max<i32>(lo, g * group);
@@ -96,10 +103,12 @@ function addProduct(
         const count = blockOf(queries - i);
         for (let j = i; j < i + count; j++) {
           const row = scratch + a + (j as usize) * ROW + (from << 2);
-          foldRow(part, row, scratch + SCALE_LINE, to - from, j - i, scratch);
+          foldRow(narrow, row, scratch + SCALE_LINE, to - from, j - i, count, scratch);
           addConstant(scratch + c + (j as usize) * ROW, first, last, foldedSum);
         }
-        addPanels(part, base, isK, from, to, 0, c + (i as usize) * ROW, first, last, count, scratch);
+        const b = codes + ((first >> 3) as usize) * panel;
+        const target = scratch + c + (i as usize) * ROW + (first << 2);
+        addPanels(narrow, count, scratch + FOLDED, (to - from) >> 2, b, panel, (last - first) >> 3, target, 0, units);
         i += count;
       }
     }
@@ -112,95 +121,29 @@ function addProduct(
     for (let i = 0; i < queries; ) {
       const count = blockOf(queries - i);
       for (let j = i; j < i + count; j++) {
-        foldRow(part, scratch + a + (j as usize) * ROW + (first << 2), 0, last - first, j - i, scratch);
+        foldRow(narrow, scratch + a + (j as usize) * ROW + (first << 2), 0, last - first, j - i, count, scratch);
         addLine(scratch + OFFSET_LINE, scratch + c + (j as usize) * ROW + (lo << 2), foldedSum, hi - lo);
       }
-      const scales = scratch + SCALE_LINE - (lo << 2);
-      addPanels(part, base, isK, first, last, scales, c + (i as usize) * ROW, lo, hi, count, scratch);
+      const b = codes + ((lo >> 3) as usize) * panel + ((first - from) << 3);
+      const target = scratch + c + (i as usize) * ROW + (lo << 2);
+      const scales = scratch + SCALE_LINE;
+      addPanels(narrow, count, scratch + FOLDED, (last - first) >> 2, b, panel, (hi - lo) >> 3, target, scales, units);
       i += count;
     }
   }
 }
 
-/** Queries of the next block, so that none is left alone where it need not be. */
-function blockOf(rest: i32): i32 {
-  return rest === 4 ? 2 : min<i32>(rest, 3);
-}
-
-function isNarrow(part: usize): bool {
-  return ASC_FEATURE_RELAXED_SIMD && load<i32>(part, PART_BITS) < 8;
-}
-
-function foldRow(part: usize, row: usize, scale: usize, count: i32, slot: i32, scratch: usize): void {
-  const to = scratch + FOLDED + (slot as usize) * FOLDED_ROW;
-  fold(row, scale, scratch + OFFSET_LINE, count, scratch + FOLD_LINE, to, isNarrow(part));
+/** Folds row `slot` of `rows` that addPanels takes together. */
+function foldRow(narrow: bool, a: usize, scale: usize, count: i32, slot: i32, rows: i32, scratch: usize): void {
+  const vectors: usize = narrow ? 32 : 16;
+  const to = scratch + FOLDED + (slot as usize) * vectors;
+  fold(a, scale, scratch + OFFSET_LINE, count, scratch + FOLD_LINE, to, vectors * rows, narrow);
   store<f32>(scratch + FOLDED_UNIT + (slot << 2), foldedUnit);
 }
 
-/** Integer products of lanes lo..hi; scales: of lane 0, or 0 where they are in A. */
-function addPanels(
-  part: usize,
-  base: usize,
-  isK: bool,
-  from: i32,
-  to: i32,
-  scales: usize,
-  c: usize,
-  lo: i32,
-  hi: i32,
-  count: i32,
-  scratch: usize,
-): void {
-  const bits = load<i32>(part, PART_BITS);
-  const codes = base + load<i32>(part, PART_CODES);
-  const lanes = lanesOf(part, isK);
-  planePanels(codes, lanes, bits === 3 ? 2 : bits, 1, isNarrow(part), from, to, scales, c, lo, hi, count, scratch);
-  if (bits !== 3) return;
-  const high = base + load<i32>(part, PART_CODES_HIGH);
-  planePanels(high, lanes, 1, 4, isNarrow(part), from, to, scales, c, lo, hi, count, scratch);
-}
-
-function planePanels(
-  codes: usize,
-  lanes: i32,
-  bits: i32,
-  weight: f32,
-  narrow: bool,
-  from: i32,
-  to: i32,
-  scales: usize,
-  c: usize,
-  lo: i32,
-  hi: i32,
-  count: i32,
-  scratch: usize,
-): void {
-  const pair = pairBytes(lanes, bits);
-  const stretch = codes + (from >> 1) * pair;
-  // Panels of a vector: 8 / bits.
-  const shift = 3 - ctz(bits);
-  const units = scratch + FOLDED_UNIT;
-  for (let lane = lo; lane < hi; lane += 8) {
-    const panel = lane >> 3;
-    const slot = (panel & ((1 << shift) - 1)) * bits;
-    const b = stretch + ((panel >> shift) << 4);
-    const mask = ((1 << bits) - 1) << slot;
-    const factor = weight / ((1 << slot) as f32);
-    const m = scales ? scales + (lane << 2) : 0;
-    addPanel(
-      narrow,
-      count,
-      scratch + FOLDED,
-      (to - from) >> 2,
-      b,
-      pair,
-      mask,
-      scratch + c + (lane << 2),
-      m,
-      units,
-      factor,
-    );
-  }
+/** Rows taken together: three at most, and none is left alone where it need not be. */
+function blockOf(rest: i32): i32 {
+  return rest === 4 ? 2 : min<i32>(rest, 3);
 }
 
 /** SCALE_LINE and OFFSET_LINE: `count` parameters from number `index` on, such that code * scale + offset is the element. */

@@ -35,12 +35,13 @@ export const DECODE: usize = STATS + 4096;
 export const DECODE_BYTES: usize = 24576;
 /** Work space of the products with packed codes. */
 const PACKED: usize = DECODE + DECODE_BYTES;
-/** i16 [3][MAX_HEAD_DIM]: rows as `fold` writes them. */
+/** Vectors of 3 rows of MAX_HEAD_DIM integers, as `fold` writes them. */
 export const FOLDED: usize = PACKED;
-export const FOLDED_ROW: usize = 576;
 /** f32 [4] */
-export const FOLDED_UNIT: usize = FOLDED + 3 * FOLDED_ROW;
+export const FOLDED_UNIT: usize = FOLDED + 3 * MAX_HEAD_DIM * 8;
 /** f32 [MAX_HEAD_DIM] each: scales and offsets of a group, or two more lines. */
 export const SCALE_LINE: usize = FOLDED_UNIT + 64;
 export const OFFSET_LINE: usize = SCALE_LINE + MAX_HEAD_DIM * 4;
 export const FOLD_LINE: usize = OFFSET_LINE + MAX_HEAD_DIM * 4;
+/** Unpacked codes, where a decoded plane would lie. */
+export const CODES: usize = PLANE_K;
