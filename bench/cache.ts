@@ -4,7 +4,8 @@
  *
  * What the cache's settings do to speed. decode: tokens a second of full, encoded and evicted caches and of llama.cpp
  * (node-llama-cpp) with its own; encoding: what recipes add to a prefill; unused: what the full cache pays for methods.
- * --only keeps settings whose text holds one of the parts; --markdown prints the tables of the last run and runs nothing.
+ * --only keeps settings whose text holds one of the parts; --markdown prints the tables of the last runs and runs nothing.
+ * Each part is a record of its own, bench/results/cache-<part>.json.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -17,16 +18,19 @@ import { Busy } from './lib/busy.ts';
 import { positive, positives } from './lib/flags.ts';
 import { metadata } from './lib/metadata.ts';
 import { MINI, smolLm2 } from './lib/models.ts';
-import { readResult, writeResult } from './lib/result.ts';
+import { hasResult, readResult, writeResult } from './lib/result.ts';
 import { type Block, blocks } from './lib/table.ts';
 
+const PARTS = ['decode', 'encoding', 'unused'] as const;
+type Part = (typeof PARTS)[number];
+
 interface Results {
-  decode: DecodeResult[];
-  encoding: EncodingResult[];
-  unused: UnusedResult[];
-  aims: readonly Aim[];
+  readonly decode?: readonly DecodeResult[];
+  readonly encoding?: readonly EncodingResult[];
+  readonly unused?: readonly UnusedResult[];
+  readonly aims: readonly Aim[];
   /** Share of the machine's time that was work of anyone, and that the hypervisor gave away. */
-  machine: { readonly busy: number; readonly stolen: number };
+  readonly machine: { readonly busy: number; readonly stolen: number };
 }
 
 interface Aim {
@@ -49,11 +53,17 @@ const { values: flags } = parseArgs({
   },
 });
 const { quick, only } = flags;
-// A quick run is a look, not a record.
-const NAME = quick ? 'cache-quick' : 'cache';
+/** A quick run is a look, not a record. */
+const nameOf = (part: Part): string => `${quick ? 'cache-quick' : 'cache'}-${part}`;
 const log = (text: string): boolean => process.stderr.write(`${text}\n`);
 
-if (flags.markdown) console.log(blocks(show(readResult<Results>(NAME)), 'markdown'));
+if (flags.markdown)
+  console.log(
+    blocks(
+      PARTS.filter(part => hasResult(nameOf(part))).flatMap(part => show(readResult<Results>(nameOf(part)))),
+      'markdown',
+    ),
+  );
 else await main();
 
 async function main(): Promise<void> {
@@ -63,8 +73,8 @@ async function main(): Promise<void> {
   const length = positive('length', flags.length ?? (quick ? '512' : '4096'));
   const threads = positive('threads', flags.threads);
   const parts = flags.parts.split(',');
-  const unknown = parts.find(part => !['decode', 'encoding', 'unused'].includes(part));
-  if (unknown !== undefined) throw new Error(`--parts names "${unknown}"; allowed: decode, encoding, unused`);
+  const unknown = parts.find(part => !PARTS.includes(part as Part));
+  if (unknown !== undefined) throw new Error(`--parts names "${unknown}"; allowed: ${PARTS.join(', ')}`);
   const smol = await smolLm2();
   if (!smol || !existsSync(smol))
     throw new Error('no SmolLM2: `kvasir pull smollm2-135m` fetches it, or KVASIR_SMOLLM2 names its GGUF');
@@ -76,30 +86,35 @@ async function main(): Promise<void> {
   };
 
   const run = metadata({ 'node-llama-cpp': peer.version });
-  const busy = new Busy();
-  const decode: DecodeResult[] = [];
-  const encoding: EncodingResult[] = [];
-  const unused: UnusedResult[] = [];
   const common = { threads, log, only };
-  if (parts.includes('decode'))
-    for (const context of contexts) decode.push(await decodeRates({ ...common, path: smol, context, rounds }));
-  if (parts.includes('encoding')) {
-    const cost = { ...common, length, rounds: Math.min(rounds, 5) };
-    encoding.push(await encodingCosts({ ...cost, path: smol, recipes: SCALAR }));
-    encoding.push(await encodingCosts({ ...cost, path: MINI, recipes: ALL }));
-  }
-  if (parts.includes('unused'))
-    for (const path of [smol, MINI]) unused.push(await unusedCost({ ...common, path, pairs }));
-  const { machine, stolen } = busy.end(0);
-  const results: Results = {
-    decode,
-    encoding,
-    unused,
-    aims: [...decode.flatMap(decodeAims), ...encoding.flatMap(encodingAims), ...unused.flatMap(unusedAims)],
-    machine: { busy: machine, stolen },
+  const measure: Record<Part, () => Promise<Omit<Results, 'machine'>>> = {
+    async decode() {
+      const decode: DecodeResult[] = [];
+      for (const context of contexts) decode.push(await decodeRates({ ...common, path: smol, context, rounds }));
+      return { decode, aims: decode.flatMap(decodeAims) };
+    },
+    async encoding() {
+      const cost = { ...common, length, rounds: Math.min(rounds, 5) };
+      const encoding = [
+        await encodingCosts({ ...cost, path: smol, recipes: SCALAR }),
+        await encodingCosts({ ...cost, path: MINI, recipes: ALL }),
+      ];
+      return { encoding, aims: encoding.flatMap(encodingAims) };
+    },
+    async unused() {
+      const unused: UnusedResult[] = [];
+      for (const path of [smol, MINI]) unused.push(await unusedCost({ ...common, path, pairs }));
+      return { unused, aims: unused.flatMap(unusedAims) };
+    },
   };
-  console.log(blocks(show(results), 'text'));
-  console.log(`\nwritten to ${writeResult(NAME, run, results)}`);
+  for (const part of PARTS.filter(each => parts.includes(each))) {
+    const busy = new Busy();
+    const measured = await measure[part]();
+    const { machine, stolen } = busy.end(0);
+    const results: Results = { ...measured, machine: { busy: machine, stolen } };
+    console.log(blocks(show(results), 'text'));
+    console.log(`\nwritten to ${writeResult(nameOf(part), run, results)}`);
+  }
 }
 
 function decodeAims({ context, rows }: DecodeResult): Aim[] {
@@ -138,7 +153,7 @@ function unusedAims({ model, counts, prefill, decode }: UnusedResult): Aim[] {
   ];
 }
 
-function show({ decode, encoding, unused, aims }: Results): Block[] {
+function show({ decode = [], encoding = [], unused = [], aims }: Results): Block[] {
   return [
     ...decode.map(decodeBlock),
     ...encoding.map(encodingBlock),

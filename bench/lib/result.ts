@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Metadata } from './metadata.ts';
 
@@ -16,4 +16,8 @@ export function writeResult(name: string, run: Metadata, results: unknown): stri
 /** The results of the last run of that name. */
 export function readResult<T>(name: string): T {
   return (JSON.parse(readFileSync(`${FOLDER}/${name}.json`, 'utf8')) as { results: T }).results;
+}
+
+export function hasResult(name: string): boolean {
+  return existsSync(`${FOLDER}/${name}.json`);
 }
