@@ -22,9 +22,9 @@ test('one method in full', async () => {
   expect(code).toBe(0);
   expect(stdout).toMatch(/^streaming-llm: StreamingLLM\n/);
   expect(stdout).toMatch(/^works with +kivi, /m);
-  expect(stdout).toMatch(/^also as +streaming-llm\(positions=true\) \+ xkv$/m);
+  expect(stdout).toMatch(/^also as +streaming-llm\(positions=kept\) \+ xkv$/m);
   expect(stdout).toMatch(/^not with +other keep methods, /m);
-  expect(stdout).toMatch(/^positions +true or renumbered +"renumbered" +/m);
+  expect(stdout).toMatch(/^positions +kept or renumbered +"renumbered" +/m);
   const json = await runCli(['methods', 'streaming-llm', '--json']);
   expect(JSON.parse(json.stdout)).toEqual(JSON.parse(JSON.stringify(describeMethod(findMethod('streaming-llm')!))));
 });

@@ -230,7 +230,7 @@ test('serve: an address of the network needs a key; a taken port is named', asyn
 
 test('generate and score under a recipe', async () => {
   const text = 'the history of the history of the history of the history of the history of';
-  const recipe = 'streaming-llm(budget=8, positions=true)';
+  const recipe = 'streaming-llm(budget=8, positions=kept)';
   const generated = await run(['generate', ...small, '--prompt', text, '--kv', ` ${recipe} `, '--json']);
   expect(generated).toMatchObject({ code: 0, stderr: '' });
   expect(JSON.parse(generated.stdout).cache).toMatchObject({ recipe, kept: 8 });

@@ -73,8 +73,8 @@ describe('rules, on traits alone', () => {
 });
 
 test('options may change what goes together', () => {
-  expect(() => parseRecipe('streaming-llm + xkv')).toThrowError(/set positions=true in streaming-llm/);
-  expect(parseRecipe('streaming-llm(positions=true) + xkv')).toHaveLength(2);
+  expect(() => parseRecipe('streaming-llm + xkv')).toThrowError(/set positions=kept in streaming-llm/);
+  expect(parseRecipe('streaming-llm(positions=kept) + xkv')).toHaveLength(2);
 });
 
 test('a recipe is prefix-stable where all of its methods are', () => {

@@ -83,8 +83,8 @@ describe('texts', () => {
     ['snapkv(keep=5e-1)', { keep: 0.5 }],
     ['snapkv(keep=+0.5)', { keep: 0.5 }],
     ['snapkv(pool="mean")', { pool: 'mean' }],
-    ['streaming-llm(positions=true)', { positions: 'true' }],
-    ['streaming-llm(positions="true")', { positions: 'true' }],
+    ['streaming-llm(positions=kept)', { positions: 'kept' }],
+    ['streaming-llm(positions="kept")', { positions: 'kept' }],
     ['razor-attention(compensate=false)', { compensate: false }],
   ])('%s', (text, options) => {
     expect(parseRecipe(text)).toMatchObject([options]);

@@ -8,14 +8,14 @@ import { streamingLlm } from './streaming-llm.ts';
 test.each(SHAPES.flatMap(shape => SIZES.map(rows => [rows, shape] as const)))(
   '%i tokens of %o: sinks and the last ones',
   (rows, shape) => {
-    const { cache } = runPlain(streamingLlm, { budget: 20, positions: 'true' }, rows, shape);
+    const { cache } = runPlain(streamingLlm, { budget: 20, positions: 'kept' }, rows, shape);
     const expected = rows <= 20 ? range(rows) : [0, 1, 2, 3, ...range(16).map(i => rows - 16 + i)];
     for (const head of held(cache).flat()) expect(head).toEqual(expected);
   },
 );
 
 test('the true positions stay through decoding', () => {
-  const { cache, policy } = runPlain(streamingLlm, { budget: 10, positions: 'true', sinks: 2 }, 30);
+  const { cache, policy } = runPlain(streamingLlm, { budget: 10, positions: 'kept', sinks: 2 }, 30);
   expect(policy.pages).toEqual({ keysUnrotated: false });
   const decoder = new PlainDecoder(cache, policy);
   for (let step = 0; step < 15; step++) {
@@ -52,8 +52,8 @@ test('a prompt within the budget grows to it and no further', () => {
 });
 
 test('only renumbering asks for keys before RoPE', () => {
-  const traits = (positions: 'true' | 'renumbered') =>
+  const traits = (positions: 'kept' | 'renumbered') =>
     streamingLlm.traitsOf!(streamingLlm.options.parse({ positions }));
-  expect(traits('true')).not.toHaveProperty('keysUnrotated');
+  expect(traits('kept')).not.toHaveProperty('keysUnrotated');
   expect(traits('renumbered')).toMatchObject({ keysUnrotated: true, renumbers: true });
 });

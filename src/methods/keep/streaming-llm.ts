@@ -11,7 +11,7 @@ const renumbering: Traits = { ...traits, keysUnrotated: true, renumbers: true };
 /**
  * StreamingLLM (arXiv 2309.17453, section 3.2): the first tokens (attention sinks) and the last ones stay, at the end of the
  * prompt and after every step. No scores. As in the paper tokens count by their place in the cache, so that text may outgrow the
- * trained context; `positions=true` keeps the true ones, as kvpress does.
+ * trained context; `positions=kept` keeps the true ones, as kvpress does.
  */
 export const streamingLlm = defineMethod({
   name: 'streaming-llm',
@@ -35,7 +35,7 @@ export const streamingLlm = defineMethod({
     },
   ),
   traits: renumbering,
-  traitsOf: options => (options.positions === 'true' ? traits : renumbering),
+  traitsOf: options => (options.positions === 'kept' ? traits : renumbering),
   create({ sinks, positions, evict, chunk, ...budget }) {
     if (keepsAll(budget)) return {};
     const renumber = positions === 'renumbered';

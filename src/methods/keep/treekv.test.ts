@@ -60,7 +60,7 @@ describe('a sweep', () => {
 test.each(SHAPES.flatMap(shape => SIZES.map(rows => [rows, shape] as const)))(
   '%i tokens of %o: sinks, the survivors of the managed part, recent ones',
   (rows, shape) => {
-    const options = { budget: 40, positions: 'true', block: 1 } as const;
+    const options = { budget: 40, positions: 'kept', block: 1 } as const;
     const { cache, attention } = runPlain(treekv, options, rows, shape);
     const group = attention[0]!.length / shape.kvHeads;
     held(cache).forEach((heads, layer) => {
@@ -77,7 +77,7 @@ test.each(SHAPES.flatMap(shape => SIZES.map(rows => [rows, shape] as const)))(
 );
 
 test('while decoding the managed part stays full, sinks and recent ones are never touched', () => {
-  const { cache, policy } = runPlain(treekv, { budget: 24, positions: 'true' }, 50, { layers: 1 });
+  const { cache, policy } = runPlain(treekv, { budget: 24, positions: 'kept' }, 50, { layers: 1 });
   const decoder = new PlainDecoder(cache, policy);
   for (let step = 0; step < 60; step++) {
     decoder.step(plainPrompt(cache.model, 1, plainRandom(step)));
@@ -100,7 +100,7 @@ test('an average is over the queries that an entry has lived through', () => {
 
 test('the step rule is the card: one stream of scores leaves the same survivors', () => {
   const model = plainModel({ layers: 1, kvHeads: 1, group: 1, headDim: 2 });
-  const policy = treekv.create(treekv.options.parse({ budget: 20, sinks: 0, managed: 1, positions: 'true' }), model);
+  const policy = treekv.create(treekv.options.parse({ budget: 20, sinks: 0, managed: 1, positions: 'kept' }), model);
   const cache = new PlainCache(model);
   const random = plainRandom(11);
   cache.prompt(policy, plainPrompt(model, 1, random));

@@ -14,7 +14,7 @@ const renumbering: Traits = { ...traits, keysUnrotated: true, renumbers: true };
  * two neighbours the one with the lower average attention goes, and the next pair is looked at next time. Each sweep thins
  * every neighbourhood once, so that tokens get sparser towards the past, smoothly. A prompt is swept block by block,
  * scored by the queries of its last block; what does not fill a block, token by token.
- * As in the paper tokens count by their place in the cache; `positions=true` keeps the true ones.
+ * As in the paper tokens count by their place in the cache; `positions=kept` keeps the true ones.
  */
 export const treekv = defineMethod({
   name: 'treekv',
@@ -39,7 +39,7 @@ export const treekv = defineMethod({
     },
   ),
   traits: renumbering,
-  traitsOf: options => (options.positions === 'true' ? traits : renumbering),
+  traitsOf: options => (options.positions === 'kept' ? traits : renumbering),
   create({ sinks, managed, block, positions, ...budget }) {
     if (keepsAll(budget)) return {};
     const renumber = positions === 'renumbered';

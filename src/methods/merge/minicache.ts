@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { defineMethod } from '../define.ts';
 import { floorPages } from '../format/due.ts';
-import type { CacheLayer, JoinAction, ModelShape, PromptLayer, SimilaritySignal } from '../types.ts';
+import type { CacheLayer, JoinAction, ModelShape, PromptLayer, SimilaritySignal, Traits } from '../types.ts';
 import { distantEntries } from './distant.ts';
 
 const options = z.object({
@@ -48,7 +48,8 @@ export const minicache = defineMethod({
   },
   claim: 'With 4 bits 5.02x smaller on LLaMA-2-7B, near-lossless.',
   options,
-  traits: { stage: 'join', prefixStable: false, needsSame: 'layers', needsExact: true, seals: true, reorders: true },
+  traits: traits('range'),
+  traitsOf: ({ retain }) => traits(retain),
   create({ start, t, gamma, retain, bits }, model) {
     const lower = lowerLayers(model, start);
     const init = (): Progress => ({
@@ -104,6 +105,12 @@ export const minicache = defineMethod({
     };
   },
 });
+
+/** Tokens kept apart come after the joined ones. Layers of the lower half stay exact, for methods after this one. */
+function traits(retain: 'range' | 'share' | 'none'): Traits {
+  const reorders = retain !== 'none';
+  return { stage: 'join', prefixStable: false, needsSame: 'layers', needsExact: true, reorders };
+}
 
 /** By layer: the layer below that it is paired with, or -1. Pairs are of the same kind of attention. */
 function lowerLayers({ layers, layerWindow }: ModelShape, start: number): number[] {

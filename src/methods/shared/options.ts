@@ -82,8 +82,8 @@ export function chunked({ evict, chunk }: { readonly evict: 'prompt' | 'chunk'; 
 }
 
 /** Whether entries keep their true positions. */
-export const positions = (standard: 'true' | 'renumbered') =>
+export const positions = (standard: 'kept' | 'renumbered') =>
   z
-    .enum(['true', 'renumbered'])
+    .enum(['kept', 'renumbered'])
     .default(standard)
     .describe('renumbered: tokens count by their place in the cache, so that text may outgrow the trained context');
