@@ -12,6 +12,7 @@ import { snapkv } from './keep/snapkv.ts';
 import { streamingLlm } from './keep/streaming-llm.ts';
 import { tova } from './keep/tova.ts';
 import { treekv } from './keep/treekv.ts';
+import { windowkv } from './keep/windowkv.ts';
 import { xkv } from './lowrank/xkv.ts';
 import { kvmerger } from './merge/kvmerger.ts';
 import { minicache } from './merge/minicache.ts';
@@ -32,6 +33,7 @@ export const METHODS = [
   snapkv,
   razorAttention,
   treekv,
+  windowkv,
   pyramidkv,
   adakv,
   cake,
