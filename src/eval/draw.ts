@@ -49,7 +49,7 @@ export class Draw {
 }
 
 /** 53 bits of a text (cyrb53). */
-function hash(text: string): number {
+export function hash(text: string): number {
   let a = 0xdeadbeef;
   let b = 0x41c6ce57;
   for (let i = 0; i < text.length; i++) {
