@@ -5,7 +5,7 @@
  * scores, and how far predictions on held-out text move from those of the full f32 cache.
  *
  * Written after each cell; a cell that is there is not run again, whatever commit it is of (each says which). `--fresh` runs
- * all anew; `--markdown` runs nothing and prints what is there.
+ * all anew; `--markdown` runs nothing and prints what is there. `node scripts/recipe-docs.ts` then puts it into the docs.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -69,9 +69,10 @@ const full: Setting[] = [
   { method: 'full', at: 'paper', recipe: 'full' },
   ...(flags.pages === 'f32' ? [] : [{ method: 'full', at: 'paper', recipe: `full @ ${flags.pages}` } as const]),
 ];
+const retrieving = await retrievingShare();
 const settings = [
   ...full,
-  ...recipeSettings({ length: size.length, retrieving: await retrievingShare() })
+  ...recipeSettings({ length: size.length, retrieving })
     .filter(({ method }) => !chosen || chosen.includes(method))
     .map(setting => ({ ...setting, recipe: `${setting.recipe} @ ${flags.pages}` })),
 ];
@@ -93,7 +94,7 @@ if (!flags.markdown)
         process.stderr.write(`${key}: ${(error as Error).message}\n`);
         continue;
       }
-      writeResult('recipes', run, { cells });
+      writeResult('recipes', run, { cells, retrieving });
       process.stderr.write(
         `${i + 1}/${settings.length} ${key}: ${((performance.now() - begin) / 1000).toFixed(1)} s\n`,
       );

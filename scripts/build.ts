@@ -4,7 +4,7 @@
  * dist/ mirrors the repository: dist/src/** as JavaScript with declarations, dist/build/** and dist/models/** as they
  * are. So every path from a source file to a kernel, the page or a model is the same in both layouts.
  */
-import { cp, mkdir, rm } from 'node:fs/promises';
+import { cp, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ROOT, step } from './steps.ts';
 
@@ -19,11 +19,11 @@ await Promise.all([
   step(node, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json']),
 ]);
 await mkdir(join(dist, 'models'), { recursive: true });
+// The bundled model, its profiles and its measurements.
+const models = (await readdir(join(ROOT, 'models'))).filter(name => name.startsWith('kvasir-mini.'));
 await Promise.all([
   cp(join(ROOT, 'build'), join(dist, 'build'), { recursive: true }),
-  ...['gguf', 'razor-attention.json', 'kvquant.json'].map(kind =>
-    cp(join(ROOT, 'models', `kvasir-mini.${kind}`), join(dist, 'models', `kvasir-mini.${kind}`)),
-  ),
+  ...models.map(name => cp(join(ROOT, 'models', name), join(dist, 'models', name))),
   cp(join(ROOT, 'package.json'), join(dist, 'package.json')),
 ]);
 console.log(`built in ${((performance.now() - started) / 1000).toFixed(1)} s`);

@@ -1,5 +1,6 @@
-import { beyondStage, describeMethod, type MethodDescription } from './describe.ts';
+import { describeMethod, type MethodDescription } from './describe.ts';
 import { METHODS } from './index.ts';
+import { optionTable, table } from './markdown.ts';
 import type { OptionInfo } from './options.ts';
 import { RULES, STAGE_DOES, STAGES } from './rules.ts';
 
@@ -49,7 +50,7 @@ export function recipeReference(): string {
     table(
       ['method', 'stage', 'reuse by prefix', 'what it does'],
       methods.map(({ name, traits, summary }) => [
-        `[\`${name}\`](#${name})`,
+        `[\`${name}\`](methods/${name}.md)`,
         traits.stage,
         traits.prefixStable ? 'yes' : 'no',
         summary.split('. ')[0]!.replace(/\.$/, ''),
@@ -66,7 +67,6 @@ export function recipeReference(): string {
           optionTable(common, false),
         ]
       : []),
-    ...methods.map(section),
   ];
   return `${parts.join('\n\n')}\n`;
 }
@@ -77,43 +77,4 @@ function commonOptions(methods: readonly MethodDescription[]): OptionInfo[] {
   const same = (a: OptionInfo, b: OptionInfo) => a.name === b.name && a.description === b.description;
   const firsts = all.filter((option, i) => all.findIndex(other => same(other, option)) === i);
   return firsts.filter(option => all.filter(other => same(other, option)).length >= 3);
-}
-
-function section(method: MethodDescription): string {
-  const { name, title, summary, paper, claim, options, profile, worksWith, worksAs } = method;
-  const list = (names: readonly string[]) => names.map(other => `\`${other}\``).join(', ') || 'nothing';
-  const source = paper
-    ? `${paper.title} ([arXiv ${paper.arxiv}](https://arxiv.org/abs/${paper.arxiv}), ${paper.date}${paper.venue ? `, ${paper.venue}` : ''}).`
-    : '';
-  return [
-    `## ${name}`,
-    [`${title}.`, summary].join(' '),
-    ...(source ? [[source, claim && `Its claim: ${claim}`].filter(Boolean).join(' ')] : []),
-    ...(profile === null
-      ? []
-      : [
-          `Needs a \`${profile}\` profile of the model: \`kvasir calibrate ${profile} --model <model>\` makes it; the bundled model has one.`,
-        ]),
-    ...(options.length > 0 ? [optionTable(options, true)] : []),
-    [
-      `Goes together with ${list(worksWith)}.`,
-      ...(worksAs.length > 0 ? [`With other settings also: ${list(worksAs)}.`] : []),
-      ...(beyondStage(method).length > 0 ? [`Not with ${list(beyondStage(method))}.`] : []),
-    ].join(' '),
-  ].join('\n\n');
-}
-
-function optionTable(options: readonly OptionInfo[], defaults: boolean): string {
-  const rows = options.map(option => [
-    `\`${option.name}\``,
-    option.allowed,
-    ...(defaults ? [option.default === undefined ? '' : `\`${String(option.default)}\``] : []),
-    option.description,
-  ]);
-  return table(['option', 'allowed', ...(defaults ? ['default'] : []), 'meaning'], rows);
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |`;
-  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
 }

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,8 +10,8 @@ const UNBUILT = 'The page is not built. Run: npm run build\n';
 /** A package mirrors the repository, so these lie two folders up in both. */
 const PAGE = fileURLToPath(new URL('../../build/web', import.meta.url));
 const MODELS = fileURLToPath(new URL('../../models/', import.meta.url));
-/** The bundled model and its profiles. */
-const BUNDLED = ['kvasir-mini.gguf', 'kvasir-mini.razor-attention.json', 'kvasir-mini.kvquant.json'];
+/** The bundled model, its profiles and its measurements. */
+const bundled = (): string[] => readdirSync(MODELS).filter(name => name.startsWith('kvasir-mini.'));
 
 function ortFolder(): string | undefined {
   try {
@@ -29,7 +29,7 @@ export function pageFiles(): MiddlewareHandler {
   const files = new Hono();
   const ort = ortFolder();
   const forever = (path: string) => /\/assets\//.test(path);
-  for (const name of BUNDLED) files.get(`/models/${name}`, serveStatic({ path: join(MODELS, name) }));
+  for (const name of bundled()) files.get(`/models/${name}`, serveStatic({ path: join(MODELS, name) }));
   if (ort) {
     const rewriteRequestPath = (path: string) => path.slice('/ort'.length);
     files.get('/ort/:file{ort-wasm[a-z-.]*\\.(?:mjs|wasm)}', serveStatic({ root: ort, rewriteRequestPath }));
