@@ -82,7 +82,7 @@ export const OUTLIERS_BY_RANGE = 2;
  * Widths are padded to whole vectors. 3 bits: a plane of the low 2 bits, then a plane of the high bit. 16 bits: f16
  * [width][64] for K, f16 [64][width] for V.
  */
-export const PART_BYTES = 64;
+export const PART_BYTES = 80;
 /** Address of u16 channel[width]; 0: channels in order, starting at 0. */
 export const PART_CHANNELS = 0;
 export const PART_WIDTH = 4;
@@ -94,11 +94,11 @@ export const PART_GROUP = 16;
 export const PART_CODES = 20;
 /** 3 bits: offset of the plane of high bits. */
 export const PART_CODES_HIGH = 24;
-/** Offsets of f16 scale and f16 offset; -1: no scale (16 bits), no offset (absmax, sign). With PART_SHARED they are offsets in the parameter block, one a channel. */
+/** Offsets of f16 scale and f16 offset; -1: no scale (16 bits), no offset (absmax, sign, ternary). With PART_SHARED they are offsets in the parameter block, one a channel. */
 export const PART_SCALE = 28;
 export const PART_OFFSET = 32;
 export const PART_SHARED = 36;
-/** Address of f32 lut[2^bits]; 0: the code itself (absmax: code - 2^(bits - 1), sign: 2 * code - 1). */
+/** Address of f32 lut[2^bits]; 0: the code itself (absmax: code - 2^(bits - 1), sign: 2 * code - 1, ternary: code - 1). */
 export const PART_LUT = 40;
 /**
  * f32: what the least and the greatest element of a group stand for before scale and offset: with a LUT its range (lutRange),
@@ -111,10 +111,18 @@ export const PART_RANGE = 44;
 export const RANGE_MINMAX = 0;
 export const RANGE_ABSMAX = 1;
 export const RANGE_SIGN = 2;
+/** 1 bit, scale and offset as with MINMAX: the mean of a group less and plus its mean absolute deviation. */
+export const RANGE_DEVIATION = 3;
+/** 2 bits, no offset: code - 1. */
+export const RANGE_TERNARY = 4;
 /** 1: orthonormal Hadamard transform over the part's channels. */
 export const PART_TRANSFORM = 48;
 /** Offset in the parameter block of f16 side[width]; -1: none. */
 export const PART_SIDE = 52;
+/** f32: share of a group's range, about its middle, that MINMAX codes span. */
+export const PART_CLIP = 64;
+/** f32: share of a group's mean magnitude from which on TERNARY codes are not 0. */
+export const PART_THRESHOLD = 68;
 
 /** POSITIONS: block of the positions of one page's rows: i32 base, i32 reserved, u16 delta[64]; row i is at base + delta[i]. */
 export const POSITIONS_BYTES = 136;

@@ -13,6 +13,7 @@ import {
   PART_WIDTH,
   RANGE_ABSMAX,
   RANGE_SIGN,
+  RANGE_TERNARY,
 } from './abi.ts';
 import { decodeHalf, decodeLine } from './f16.ts';
 import { DECODE } from './scratch.ts';
@@ -137,6 +138,7 @@ function scaleLine(part: usize, base: usize, block: usize, isK: bool, row: i32, 
   let middle: f32 = 0;
   if (!load<u32>(part, PART_LUT)) {
     if (range === RANGE_ABSMAX) middle = (1 << (load<i32>(part, PART_BITS) - 1)) as f32;
+    if (range === RANGE_TERNARY) middle = 1;
     if (range === RANGE_SIGN) {
       factor = 2;
       middle = 0.5;

@@ -1,5 +1,6 @@
 import {
   PART_BITS,
+  PART_CLIP,
   PART_CODES,
   PART_CODES_HIGH,
   PART_GROUP,
@@ -10,8 +11,11 @@ import {
   PART_RANGE,
   PART_SCALE,
   PART_SHARED,
+  PART_THRESHOLD,
   RANGE_ABSMAX,
+  RANGE_DEVIATION,
   RANGE_SIGN,
+  RANGE_TERNARY,
 } from './abi.ts';
 import { alongLanes, lanesOf, rowsOf } from './codes.ts';
 import { decodeLine, encodeHalves } from './f16.ts';
@@ -80,7 +84,10 @@ export function quantize(
   pack(matrix, stride, rows, lanes, bits === 3 ? 2 : bits, codes);
 }
 
-/** Stores f16 scales and offsets; leaves 1 / scale (0 where the scale is 0) and offset, as stored, in the work space. */
+/**
+ * Stores f16 scales and offsets; leaves 1 / scale (0 where the scale is 0) and offset, as stored, in the work space (of
+ * ternary codes: half the inverse of the threshold, which alone decides on a code, and 0).
+ */
 function parameters(
   part: usize,
   base: usize,
@@ -103,19 +110,26 @@ function parameters(
   let offset: usize = 0;
   if (load<i32>(part, PART_OFFSET) >= 0) offset = (shared ? block : base) + load<i32>(part, PART_OFFSET);
   if (!shared) {
-    if (range === RANGE_SIGN) means(matrix, stride, rows, lanes, group, along, scales);
+    if (range === RANGE_SIGN) means(matrix, stride, rows, lanes, group, along, MAGNITUDE, 0, scales);
+    else if (range === RANGE_TERNARY)
+      beyond(matrix, stride, rows, lanes, group, along, load<f32>(part, PART_THRESHOLD), count, offsets, scales);
+    else if (range === RANGE_DEVIATION) deviations(matrix, stride, rows, lanes, group, along, count, offsets, scales);
     else extremes(matrix, stride, rows, lanes, group, along, offsets, scales);
     const least = load<f32>(part, PART_LUT_LEAST);
     const greatest = load<f32>(part, PART_LUT_GREATEST);
+    const clip = f32x4.splat((1 - load<f32>(part, PART_CLIP)) * 0.5);
     const span = f32x4.splat(greatest - least);
     const low = f32x4.splat(least);
     const reach = f32x4.splat(load<u32>(part, PART_LUT) ? max<f32>(abs<f32>(least), abs<f32>(greatest)) : greatest);
     for (let i: usize = 0; i < (count as usize) << 2; i += 16) {
-      const least = v128.load(offsets + i);
-      const greatest = v128.load(scales + i);
+      let least = v128.load(offsets + i);
+      let greatest = v128.load(scales + i);
       if (range === RANGE_ABSMAX) {
         v128.store(scales + i, f32x4.div(f32x4.pmax(f32x4.abs(least), f32x4.abs(greatest)), reach));
-      } else if (range !== RANGE_SIGN) {
+      } else if (range !== RANGE_SIGN && range !== RANGE_TERNARY) {
+        const aside = f32x4.mul(clip, f32x4.sub(greatest, least));
+        least = f32x4.add(least, aside);
+        greatest = f32x4.sub(greatest, aside);
         const step = f32x4.div(f32x4.sub(greatest, least), span);
         v128.store(scales + i, step);
         v128.store(offsets + i, f32x4.sub(least, f32x4.mul(low, step)));
@@ -123,14 +137,24 @@ function parameters(
     }
     encodeHalves(scales, scale, count);
     if (offset) encodeHalves(offsets, offset, count);
+    if (range === RANGE_TERNARY) {
+      inverses(offsets, scales, count, 0.5);
+      memory.fill(offsets, 0, count << 2);
+      return;
+    }
   }
   decodeLine(scale, scales, count);
   if (offset) decodeLine(offset, offsets, count);
   else memory.fill(offsets, 0, count << 2);
-  const one = f32x4.splat(1);
+  inverses(scales, scales, count, 1);
+}
+
+/** to = factor / from, 0 where that is 0. */
+function inverses(from: usize, to: usize, count: i32, factor: f32): void {
+  const one = f32x4.splat(factor);
   for (let i: usize = 0; i < (count as usize) << 2; i += 16) {
-    const x = v128.load(scales + i);
-    v128.store(scales + i, v128.and(f32x4.div(one, x), f32x4.ne(x, f32x4.splat(0))));
+    const x = v128.load(from + i);
+    v128.store(to + i, v128.and(f32x4.div(one, x), f32x4.ne(x, f32x4.splat(0))));
   }
 }
 
@@ -189,29 +213,112 @@ function extremes(
   }
 }
 
-/** Mean magnitude of each group. */
-function means(matrix: usize, stride: usize, rows: i32, lanes: i32, group: i32, along: bool, to: usize): void {
+/** What means are taken of: elements, how far they are from `around` (0: from 0), or magnitudes of at least `around`. */
+const VALUE: i32 = 0;
+const MAGNITUDE: i32 = 1;
+const BEYOND: i32 = 2;
+
+/** Mean and mean absolute deviation of each group: `low` one less the other, `high` their sum. */
+function deviations(
+  matrix: usize,
+  stride: usize,
+  rows: i32,
+  lanes: i32,
+  group: i32,
+  along: bool,
+  count: i32,
+  low: usize,
+  high: usize,
+): void {
+  means(matrix, stride, rows, lanes, group, along, VALUE, 0, low);
+  means(matrix, stride, rows, lanes, group, along, MAGNITUDE, low, high);
+  for (let i: usize = 0; i < (count as usize) << 2; i += 16) {
+    const mean = v128.load(low + i);
+    const far = v128.load(high + i);
+    v128.store(low + i, f32x4.sub(mean, far));
+    v128.store(high + i, f32x4.add(mean, far));
+  }
+}
+
+/** Thresholds, a share of each group's mean magnitude, and the mean magnitude of what reaches them. */
+function beyond(
+  matrix: usize,
+  stride: usize,
+  rows: i32,
+  lanes: i32,
+  group: i32,
+  along: bool,
+  share: f32,
+  count: i32,
+  thresholds: usize,
+  to: usize,
+): void {
+  means(matrix, stride, rows, lanes, group, along, MAGNITUDE, 0, thresholds);
+  for (let i: usize = 0; i < (count as usize) << 2; i += 16)
+    v128.store(thresholds + i, f32x4.mul(v128.load(thresholds + i), f32x4.splat(share)));
+  means(matrix, stride, rows, lanes, group, along, BEYOND, thresholds, to);
+}
+
+/** A mean a group, in the order of parameters. `around`: f32 a group, 0: zeros. */
+function means(
+  matrix: usize,
+  stride: usize,
+  rows: i32,
+  lanes: i32,
+  group: i32,
+  along: bool,
+  kind: i32,
+  around: usize,
+  to: usize,
+): void {
+  const zero = f32x4.splat(0);
+  const one = f32x4.splat(1);
   for (let r = 0; r < rows; r += along ? 1 : group) {
     const row = matrix + (r as usize) * stride;
     if (along) {
-      let at: usize = to + (r << 2);
+      let at: usize = r << 2;
       for (let lane = 0; lane < lanes; lane += group, at += rows << 2) {
-        const whole = group & ~3;
-        let sum = f32x4.splat(0);
-        for (let i = lane; i < lane + whole; i += 4) sum = f32x4.add(sum, f32x4.abs(v128.load(row + (i << 2))));
+        const centre = around ? v128.load_splat<f32>(around + at) : zero;
+        const whole = lane + (group & ~3);
+        let sum = zero;
+        let count = zero;
+        for (let i = lane; i < whole; i += 4) {
+          const x = v128.load(row + (i << 2));
+          sum = f32x4.add(sum, share(x, centre, kind));
+          if (kind === BEYOND) count = f32x4.add(count, v128.and(f32x4.ge(f32x4.abs(x), centre), one));
+        }
         let total = sumOf(sum);
-        for (let i = lane + whole; i < lane + group; i++) total += abs<f32>(load<f32>(row + (i << 2)));
-        store<f32>(at, total / (group as f32));
+        let counted = sumOf(count);
+        for (let i = whole; i < lane + group; i++) {
+          const x = v128.load_splat<f32>(row + (i << 2));
+          total += f32x4.extract_lane(share(x, centre, kind), 0);
+          if (kind === BEYOND) counted += f32x4.extract_lane(v128.and(f32x4.ge(f32x4.abs(x), centre), one), 0);
+        }
+        store<f32>(to + at, total / (kind === BEYOND ? max<f32>(counted, 1) : (group as f32)));
       }
     } else {
-      for (let i = 0; i < lanes; i += 4) {
-        let sum = f32x4.splat(0);
-        for (let j = 0; j < group; j++)
-          sum = f32x4.add(sum, f32x4.abs(v128.load(row + (j as usize) * stride + (i << 2))));
-        v128.store(to + (((r / group) * lanes + i) << 2), f32x4.div(sum, f32x4.splat(group as f32)));
+      const first: usize = ((r / group) * lanes) << 2;
+      for (let i: usize = 0; i < (lanes as usize) << 2; i += 16) {
+        const centre = around ? v128.load(around + first + i) : zero;
+        let sum = zero;
+        let count = zero;
+        for (let j = 0; j < group; j++) {
+          const x = v128.load(row + (j as usize) * stride + i);
+          sum = f32x4.add(sum, share(x, centre, kind));
+          if (kind === BEYOND) count = f32x4.add(count, v128.and(f32x4.ge(f32x4.abs(x), centre), one));
+        }
+        const counted = kind === BEYOND ? f32x4.pmax(one, count) : f32x4.splat(group as f32);
+        v128.store(to + first + i, f32x4.div(sum, counted));
       }
     }
   }
+}
+
+function share(x: v128, centre: v128, kind: i32): v128 {
+  if (kind === VALUE) return x;
+  if (kind === MAGNITUDE) return f32x4.abs(f32x4.sub(x, centre));
+  const size = f32x4.abs(x);
+  return v128.and(size, f32x4.ge(size, centre));
 }
 
 /**
@@ -224,8 +331,10 @@ function codesOf(part: usize, from: usize, count: i32, work: usize, param: usize
   const lut = load<u32>(part, PART_LUT) !== 0;
   const scales = work + SCALES + param;
   const offsets = work + OFFSETS + param;
-  const most = f32x4.splat(((1 << bits) - 1) as f32);
-  const middle = f32x4.splat(range === RANGE_ABSMAX && !lut ? ((1 << (bits - 1)) as f32) : 0);
+  const ternary = range === RANGE_TERNARY;
+  const most = f32x4.splat(ternary ? 2 : (((1 << bits) - 1) as f32));
+  const half: f32 = range === RANGE_ABSMAX && !lut ? ((1 << (bits - 1)) as f32) : 0;
+  const middle = f32x4.splat(ternary ? 1 : half);
   const zero = f32x4.splat(0);
   const one = f32x4.splat(1);
   const end: usize = count << 2;

@@ -20,6 +20,7 @@ import {
   PLANE_PARTS,
   RANGE_ABSMAX,
   RANGE_SIGN,
+  RANGE_TERNARY,
 } from './abi.ts';
 import { alongLanes, lanesOf } from './codes.ts';
 import { decodeHalves } from './f16.ts';
@@ -158,7 +159,7 @@ function loadParameters(part: usize, params: usize, index: i32, count: i32, scra
   const range = load<i32>(part, PART_RANGE);
   let middle: f32 = 0;
   if (range === RANGE_ABSMAX) middle = (1 << (load<i32>(part, PART_BITS) - 1)) as f32;
-  if (range === RANGE_SIGN) middle = 1;
+  if (range === RANGE_SIGN || range === RANGE_TERNARY) middle = 1;
   const factor: f32 = range === RANGE_SIGN ? 2 : 1;
   for (let i: usize = 0; i < (count as usize) << 2; i += 16) {
     const x = v128.load(scale + i);

@@ -170,13 +170,16 @@ function encodePart(
       offset[g] = shared.offset?.[g] ?? 0;
       continue;
     }
-    const low = Math.min(...values);
-    const high = Math.max(...values);
+    const [low, high] = endsOf(part, values);
     const top = part.lut ? Math.max(Math.abs(least), Math.abs(greatest)) : greatest;
     const mean = values.reduce((sum, value) => sum + Math.abs(value), 0) / values.length;
     if (part.range === 'sign') scale[g] = half(mean);
     else if (part.range === 'absmax') scale[g] = half(Math.max(Math.abs(low), Math.abs(high)) / top);
-    else {
+    else if (part.range === 'ternary') {
+      const from = thresholdOf(part, values);
+      const beyond = values.map(Math.abs).filter(x => x >= from);
+      scale[g] = half(beyond.reduce((sum, x) => sum + x, 0) / beyond.length);
+    } else {
       scale[g] = half((high - low) / (greatest - least));
       offset[g] = half(low - (least * (high - low)) / (greatest - least));
     }
@@ -186,7 +189,10 @@ function encodePart(
     const g = element(at);
     const s = given ? given.scale[g]! : scale[g]!;
     const o = given ? given.offset[g]! : offset[g]!;
-    const z = part.range === 'sign' ? Math.sign(value) * 0.5 : s === 0 ? 0 : (value - o) / s;
+    let z = s === 0 ? 0 : (value - o) / s;
+    if (part.range === 'sign') z = Math.sign(value) * 0.5;
+    // The threshold alone decides: it stands half way between two codes.
+    if (part.range === 'ternary') z = s === 0 ? 0 : value / (2 * thresholdOf(part, groups.get(g)!));
     let code = 0;
     while (code + 1 < values.length && z >= (values[code]! + values[code + 1]!) / 2) code++;
     for (let i = 0; i + 1 < values.length; i++) {
@@ -198,10 +204,27 @@ function encodePart(
   return { codes, scale, offset, margin };
 }
 
+/** What the least and the greatest code of a group stand for. */
+function endsOf({ range, clip = 1 }: ScalarPart, values: readonly number[]): [low: number, high: number] {
+  if (range === 'deviation') {
+    const mean = values.reduce((sum, x) => sum + x, 0) / values.length;
+    const far = values.reduce((sum, x) => sum + Math.abs(x - mean), 0) / values.length;
+    return [mean - far, mean + far];
+  }
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const aside = ((1 - clip) / 2) * (high - low);
+  return [low + aside, high - aside];
+}
+
+function thresholdOf({ threshold = 0.5 }: ScalarPart, values: readonly number[]): number {
+  return (threshold * values.reduce((sum, x) => sum + Math.abs(x), 0)) / values.length;
+}
+
 /** What each code stands for before scale and offset. */
 export function valuesOf(part: ScalarPart): number[] {
   if (part.lut) return part.lut.map(Math.fround);
   if (part.range === 'sign') return [-1, 1];
+  if (part.range === 'ternary') return [-1, 0, 1];
   const middle = part.range === 'absmax' ? 2 ** (part.bits - 1) : 0;
   return Array.from({ length: 2 ** part.bits }, (_, code) => code - middle);
 }

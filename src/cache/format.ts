@@ -37,9 +37,15 @@ export interface ScalarPart {
   /**
    * `minmax` (default): scale = (max - min) / levels, offset = min (asymmetric, real-valued minimum).
    * `absmax`: 2 to 8 bits, offset 0, scale = max |x| / (2^(bits - 1) - 1), codes around the middle. `sign`: 1 bit, scale =
-   * mean |x|, codes -1 and +1. Scale and offset are rounded to f16 before codes are taken.
+   * mean |x|, codes -1 and +1. `deviation`: 1 bit, the mean less and plus the mean absolute deviation from it (signs around
+   * the mean). `ternary`: 2 bits, codes -1, 0 and +1, offset 0: 0 below `threshold`, scale = mean |x| of the others. Scale and
+   * offset are rounded to f16 before codes are taken.
    */
-  readonly range?: 'minmax' | 'absmax' | 'sign';
+  readonly range?: 'minmax' | 'absmax' | 'sign' | 'deviation' | 'ternary';
+  /** `minmax`: share of a group's range, about its middle, that codes span; what lies outside gets the nearest code. Default 1. */
+  readonly clip?: number;
+  /** `ternary`: as a share of the group's mean |x|. Default 0.5. */
+  readonly threshold?: number;
   /** 2^bits ascending values in place of the codes; `lutRange` is then stretched over [min, max] of the group. */
   readonly lut?: readonly number[];
   /**

@@ -76,6 +76,8 @@ function checkOutliers(rule: OutlierRule, parts: readonly ScalarPart[], check: C
   );
 }
 
+const RANGES = ['minmax', 'absmax', 'sign', 'deviation', 'ternary'] as const;
+
 function checkPart(part: ScalarPart, headDim: number, parts: number, check: Check, seen: Uint8Array): void {
   const { bits, along, range = 'minmax', lut } = part;
   check('channels', part.channels, part.channels !== undefined || parts === 1, 'given where there are several parts');
@@ -89,7 +91,7 @@ function checkPart(part: ScalarPart, headDim: number, parts: number, check: Chec
   const width = channels.length;
   check('bits', bits, [1, 2, 3, 4, 8, 16].includes(bits), '1, 2, 3, 4, 8 or 16');
   check('along', along, along === 'token' || along === 'channel', 'token or channel');
-  check('range', range, ['minmax', 'absmax', 'sign'].includes(range), 'minmax, absmax or sign');
+  check('range', range, RANGES.includes(range), RANGES.join(', '));
   check('scope', part.scope, ['page', 'shared'].includes(part.scope ?? 'page'), 'page or shared');
   check('transform', part.transform, [undefined, 'hadamard'].includes(part.transform), 'hadamard or none');
   if (part.transform) check('channels', width, (width & (width - 1)) === 0, 'a power of two for a Hadamard transform');
@@ -97,11 +99,20 @@ function checkPart(part: ScalarPart, headDim: number, parts: number, check: Chec
     if (along === 'token') check('group', part.group, [16, 32, 64].includes(part.group), '16, 32 or 64 along tokens');
     else check('group', part.group, within(part.group, 1, width) && width % part.group === 0, `a divisor of ${width}`);
   }
-  if (range === 'sign') check('range', range, bits === 1 && !lut, 'sign with 1 bit and without a lut only');
+  if (range === 'sign' || range === 'deviation')
+    check('range', range, bits === 1 && !lut, `${range} with 1 bit and without a lut only`);
+  if (range === 'ternary') check('range', range, bits === 2 && !lut, 'ternary with 2 bits and without a lut only');
+  const { clip = 1, threshold = 0.5 } = part;
+  const clipped = range === 'minmax' && bits < 16 && part.scope !== 'shared';
+  check('clip', clip, clip > 0 && clip <= 1, 'a share, above 0 and at most 1');
+  check('clip', clip, clip === 1 || clipped, 'below 1 with the minmax range of a page only');
+  check('threshold', threshold, threshold > 0 && threshold < 1, 'a share between 0 and 1');
+  check('threshold', threshold, part.threshold === undefined || range === 'ternary', 'given with ternary only');
   if (range === 'absmax') check('range', range, bits > 1 && bits < 16, 'absmax with 2 to 8 bits only');
   if (part.scope === 'shared') {
     check('scope', part.scope, along === 'token' && bits < 16, 'shared along tokens and with at most 8 bits only');
     check('group', part.group, (part.group ?? PAGE_TOKENS) === PAGE_TOKENS, '64 or none where parameters are shared');
+    check('range', range, range !== 'deviation' && range !== 'ternary', 'another one where parameters are shared');
   }
   if (lut) checkLut(lut, part, check);
   if (part.lutRange) {

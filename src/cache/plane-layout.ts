@@ -9,6 +9,7 @@ import {
   PART_BITS,
   PART_BYTES,
   PART_CHANNELS,
+  PART_CLIP,
   PART_CODES,
   PART_CODES_HIGH,
   PART_GROUP,
@@ -20,6 +21,7 @@ import {
   PART_SCALE,
   PART_SHARED,
   PART_SIDE,
+  PART_THRESHOLD,
   PART_TRANSFORM,
   PART_WIDTH,
   PLANE_A,
@@ -38,8 +40,10 @@ import {
   PLANE_ROW_OFFSET,
   PLANE_ROW_SCALE,
   RANGE_ABSMAX,
+  RANGE_DEVIATION,
   RANGE_MINMAX,
   RANGE_SIGN,
+  RANGE_TERNARY,
 } from '../../kernels/abi.ts';
 import type { Memory } from '../backend/types.ts';
 import type { LatentFormat, OutlierRule, ScalarFormat, ScalarPart } from './format.ts';
@@ -169,7 +173,7 @@ function planScalar(format: ScalarFormat, headDim: number, plane: 'k' | 'v'): Pl
     const count = part.along === 'token' ? (PAGE_TOKENS / group) * width : (width / group) * PAGE_TOKENS;
     const takeParams = () => (shared ? takeShared() : cell.take(count * 2));
     const scale = part.bits === 16 ? -1 : takeParams();
-    const offset = part.bits === 16 || (part.range ?? 'minmax') !== 'minmax' ? -1 : takeParams();
+    const offset = part.bits === 16 || !hasOffset(part) ? -1 : takeParams();
     const side = part.side ? takeShared() : -1;
     const lut = part.lut ? tables.take(part.lut.length * 4) : -1;
     const list = channels.every((channel, at) => channel === at) ? -1 : tables.take(width * 2);
@@ -192,6 +196,11 @@ function planScalar(format: ScalarFormat, headDim: number, plane: 'k' | 'v'): Pl
     parts,
     ...{ outliers, outlierIndex, outlierValue, rank, a, b, rowScale: -1, rowOffset: -1 },
   };
+}
+
+/** Do groups store an offset beside their scale? */
+function hasOffset({ range = 'minmax' }: ScalarPart): boolean {
+  return range === 'minmax' || range === 'deviation';
 }
 
 /** Codes in 16-byte vectors, two rows side by side (kernels/abi.ts, PART); 16 bits: halves, row by row. */
@@ -219,7 +228,13 @@ function planLatent(format: LatentFormat, headDim: number): PlanePlan {
 }
 
 const PLANE_BYTES = LAYOUT_PLANE_V - LAYOUT_PLANE_K;
-const RANGES = { minmax: RANGE_MINMAX, absmax: RANGE_ABSMAX, sign: RANGE_SIGN } as const;
+const RANGES = {
+  minmax: RANGE_MINMAX,
+  absmax: RANGE_ABSMAX,
+  sign: RANGE_SIGN,
+  deviation: RANGE_DEVIATION,
+  ternary: RANGE_TERNARY,
+} as const;
 const RULES = { channel: OUTLIERS_PER_CHANNEL, token: OUTLIERS_PER_TOKEN, range: OUTLIERS_BY_RANGE } as const;
 
 /**
@@ -259,6 +274,8 @@ export function writePlane(memory: Memory, record: number, tables: number, plan:
     const [least, greatest] = valueRange(item.part);
     f32[(record + PART_LUT_LEAST) >>> 2] = least;
     f32[(record + PART_LUT_GREATEST) >>> 2] = greatest;
+    f32[(record + PART_CLIP) >>> 2] = item.part.clip ?? 1;
+    f32[(record + PART_THRESHOLD) >>> 2] = item.part.threshold ?? 0.5;
     if (item.lut >= 0) f32.set(item.part.lut!, (tables + item.lut) >>> 2);
     if (item.list >= 0) u16.set(item.channels, (tables + item.list) >>> 1);
   }
@@ -268,7 +285,7 @@ export function writePlane(memory: Memory, record: number, tables: number, plan:
 export function valueRange(part: ScalarPart): readonly [least: number, greatest: number] {
   if (part.lut) return part.lutRange ?? [part.lut[0]!, part.lut.at(-1)!];
   const half = 2 ** (part.bits - 1);
-  if (part.range === 'sign') return [-1, 1];
+  if (part.range === 'sign' || part.range === 'ternary') return [-1, 1];
   return part.range === 'absmax' ? [-half, half - 1] : [0, 2 * half - 1];
 }
 

@@ -63,6 +63,20 @@ const SPECS: [string, LayoutSpec][] = [
     { k: scalar({ bits: 1, along: 'token', range: 'sign' }), v: scalar({ bits: 1, along: 'channel', range: 'sign' }) },
   ],
   [
+    'signs around means, in three steps',
+    {
+      k: scalar({ bits: 1, along: 'token', group: 32, range: 'deviation' }),
+      v: scalar({ bits: 2, along: 'token', group: 32, range: 'ternary' }),
+    },
+  ],
+  [
+    'in three steps and signs around means, by the other axis',
+    {
+      k: scalar({ bits: 2, along: 'channel', range: 'ternary' }),
+      v: scalar({ bits: 1, along: 'channel', range: 'deviation' }),
+    },
+  ],
+  [
     'shared parameters',
     {
       k: scalar({ bits: 2, along: 'token', scope: 'shared' }),

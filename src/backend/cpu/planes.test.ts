@@ -60,8 +60,9 @@ describe.each(['relaxed', 'plain', 'single'] as const)('encoded planes, %s kerne
         const codes = cell.codes(plane, p);
         const { scale, offset } = stored[p]!;
         for (let i = 0; i < part.scale.length; i++) {
-          // f32 sums may fall on the other side of a border between two halves.
-          const near = (a: number, b: number) => Math.abs(a - b) <= Math.max(2 ** -10 * Math.abs(b), 2 ** -23);
+          // f32 sums may fall on the other side of a border between two halves; means of like numbers are not quite alike.
+          const slack = 2 ** -23 + 2 ** -18 * Math.abs(part.offset[i]!);
+          const near = (a: number, b: number) => Math.abs(a - b) <= Math.max(2 ** -10 * Math.abs(b), slack);
           const size = part.scale[i]! * 2 ** format.parts[p]!.bits + Math.abs(part.offset[i]!);
           if (!near(scale[i]!, part.scale[i]!)) expect([name, plane, i, scale[i]]).toEqual([part.scale[i]]);
           if (Math.abs(offset[i]! - part.offset[i]!) > size * 2 ** -10)
@@ -256,10 +257,12 @@ describe.each(['relaxed', 'plain', 'single'] as const)('encoded planes, %s kerne
   });
 
   it('decodes constant groups exactly and never gives NaN', () => {
+    const [clip, signs, steps] = [{ clip: 0.8 }, { range: 'sign' }, { range: 'ternary' }] as const;
+    const ranges = { 1: [signs, { range: 'deviation' }], 2: [clip, steps], 3: [], 4: [clip], 8: [], 16: [] } as const;
     for (const bits of [1, 2, 3, 4, 8, 16] as const) {
       for (const along of ['token', 'channel'] as const) {
         const lut = Array.from({ length: 2 ** bits }, (_, i) => i - 0.5);
-        for (const extra of [{}, bits < 16 ? { lut } : {}]) {
+        for (const extra of [{}, bits < 16 ? { lut } : {}, ...ranges[bits]]) {
           for (const constant of [0, 0.1, -7.3, 1e-7, 60000]) {
             const format = one({ bits, along, ...extra }, { outliers: rules[0]!, lowRank: { rank: 2 } });
             const cell = new PlaneCell(kernels, 32, format, format);
@@ -374,6 +377,19 @@ describe.each(['relaxed', 'plain', 'single'] as const)('encoded planes, %s kerne
       return taken;
     });
     expect(bytes[0]).toEqual(bytes[1]);
+  });
+
+  it.each([1, 2, 3, 4, 8] as const)('%i bits clipped, around means and in three steps', bits => {
+    for (const headDim of SIZES) {
+      const rows = ROWS[draw.int(3)]!;
+      for (const along of ['token', 'channel'] as const) {
+        const group = along === 'channel' ? 8 : 32;
+        check(one({ bits, along, group, clip: 0.8 }), headDim, rows);
+        if (bits === 1) check(one({ bits, along, group, range: 'deviation' }), headDim, rows);
+        for (const threshold of bits === 2 ? [0.5, 0.7] : [])
+          check(one({ bits, along, group, range: 'ternary', threshold }), headDim, rows);
+      }
+    }
   });
 });
 
