@@ -7,6 +7,7 @@ import { gear } from './format/gear.ts';
 import { kivi } from './format/kivi.ts';
 import { kvquant } from './format/kvquant.ts';
 import { h2o } from './keep/h2o.ts';
+import { kvcrush } from './keep/kvcrush.ts';
 import { razorAttention } from './keep/razor-attention.ts';
 import { snapkv } from './keep/snapkv.ts';
 import { streamingLlm } from './keep/streaming-llm.ts';
@@ -33,10 +34,11 @@ export const METHODS = [
   snapkv,
   razorAttention,
   treekv,
-  windowkv,
   pyramidkv,
   adakv,
   cake,
+  windowkv,
+  kvcrush,
   fastkv,
   kvmerger,
   minicache,

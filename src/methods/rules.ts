@@ -121,11 +121,11 @@ export const RULES: readonly Rule[] = [
         : null,
   },
   {
-    text: 'A method that drops the same tokens in all heads while decoding does not go with one that leaves other tokens in each head.',
+    text: 'A method that keeps the same tokens in all heads, at later turns too, does not go with one that leaves other tokens in each head.',
     conflict: (first, second) =>
-      first.traits.drops && !partsHeads(first.traits) && partsHeads(second.traits)
+      first.traits.stage === 'keep' && !partsHeads(first.traits) && partsHeads(second.traits)
         ? {
-            reason: `${first.name} drops the same tokens in all heads of a layer, and ${second.name} leaves other tokens in each of them`,
+            reason: `${first.name} keeps the same tokens in all heads of a layer, and ${second.name} leaves other tokens in each of them`,
           }
         : null,
   },
