@@ -28,6 +28,7 @@ const SMALL: Readonly<Record<string, string>> = {
   cake: 'budget=96',
   fastkv: 'keep=0.4, layer=0',
   kivi: 'residual=64',
+  vidkv: 'buffer=64, protect=0.25',
   minicache: 'start=0',
   kvmerger: 'epsilon=0.3, skipFirst=0, skipLast=0',
   xkv: 'group=2, ratioK=0.5, ratioV=0.5, always=true',
@@ -48,6 +49,7 @@ const NEUTRAL: Readonly<Record<string, string>> = {
   kivi: 'residual=1024',
   gear: 'buffer=1024',
   kvquant: 'sinks=1024',
+  vidkv: 'buffer=1024',
 };
 
 const methods: readonly Method[] = METHODS.filter(method => method.name !== 'full');

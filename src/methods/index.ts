@@ -6,6 +6,7 @@ import { random } from './control/random.ts';
 import { gear } from './format/gear.ts';
 import { kivi } from './format/kivi.ts';
 import { kvquant } from './format/kvquant.ts';
+import { vidkv } from './format/vidkv.ts';
 import { h2o } from './keep/h2o.ts';
 import { kvcrush } from './keep/kvcrush.ts';
 import { razorAttention } from './keep/razor-attention.ts';
@@ -46,6 +47,7 @@ export const METHODS = [
   kivi,
   gear,
   kvquant,
+  vidkv,
   louiskv,
 ] as const satisfies readonly Method[];
 

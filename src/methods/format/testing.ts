@@ -1,6 +1,6 @@
 import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { PlaneFormat } from '../../cache/format.ts';
-import type { Action, CacheLayer, ModelShape, Policy, PromptLayer } from '../types.ts';
+import type { Action, CacheLayer, ModelShape, Policy, PromptLayer, SignalRequest } from '../types.ts';
 
 /** Rows of one page of a view; `exact` stands for the format of rows that nothing has encoded. */
 export interface TrackedPage {
@@ -18,6 +18,11 @@ export class TrackedLayer {
   readonly pages: TrackedPage[][];
   readonly encoded: { head: number; plane: 'k' | 'v'; position: number }[] = [];
   seen = 0;
+  /** What a policy is told of a prompt. */
+  signal: (request: SignalRequest) => unknown = ({ signal }) => {
+    throw new Error(`No ${signal} here.`);
+  };
+  #state: object | undefined;
 
   constructor(model: ModelShape) {
     this.model = model;
@@ -27,7 +32,8 @@ export class TrackedLayer {
   /** A prompt of `rows` tokens, the rows that `keep` names per head staying, then the policy's decision. */
   prompt(policy: Policy, rows: number, keep = (_head: number, _position: number) => true, layer = 0): void {
     for (let i = 0; i < rows; i++) this.#append(keep);
-    this.apply(policy.decide!(this.#at(layer) as PromptLayer));
+    const signal = this.signal as PromptLayer['signal'];
+    this.apply(policy.decide!({ ...this.#at(layer), rows, last: true, signal }));
   }
 
   /** `steps` decoded tokens, with `filled` asked whenever the growing page of a view is full. */
@@ -136,7 +142,10 @@ export class TrackedLayer {
         ranges(head, page => page.positions.length === PAGE_TOKENS && (plane ? page[plane] === 'f32' : exact(page))),
       exact: head => ranges(head, exact),
       column: (_name, head) => new Float32Array(positions(head).length),
-      state: init => init(),
+      state: <T extends object>(init: () => T): T => {
+        this.#state ??= init();
+        return this.#state as T;
+      },
       random: () => Math.random,
     };
   }
