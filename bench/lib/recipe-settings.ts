@@ -36,6 +36,8 @@ const OWN: Readonly<Record<string, Settings>> = {
   kivi: bits,
   gear: bits,
   kvquant: bits,
+  // The most it can hold is 2 bits and their parameters.
+  vidkv: { at: budget => ({ 0.1: 'bitsK=1.25, group=64', 0.2: 'bitsK=2, bitsV=2', 0.4: null })[budget] },
   // One token a digit: the budgets pool over 15 tokens, so that a number of seven digits stays whole (docs/eval.md).
   snapkv: { at: budget => `keep=${budget}, width=15` },
   pyramidkv: { at: budget => `keep=${budget}, width=15` },
