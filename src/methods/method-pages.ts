@@ -1,7 +1,8 @@
 import { beyondStage, describeMethod, type MethodDescription } from './describe.ts';
 import { METHODS } from './index.ts';
 import { optionTable, table } from './markdown.ts';
-import { type Measured, type MeasuredRow, measuredSentence, percent, rowsOf, SANE } from './measured.ts';
+import type { Measured, MeasuredRow } from './measured.ts';
+import { measuredSentence, percent, rowsOf, SANE } from './measured-text.ts';
 import type { Method } from './types.ts';
 
 const MADE =

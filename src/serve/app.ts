@@ -5,9 +5,11 @@ import type { EngineApi } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
 import { describeMethod } from '../methods/describe.ts';
 import { METHODS } from '../methods/index.ts';
+import type { Measured } from '../methods/measured.ts';
 import type { Catalogue } from '../model/catalogue.ts';
 import { ActiveRequests } from './active.ts';
 import { chat } from './chat.ts';
+import { compare } from './compare.ts';
 import { completions } from './completions.ts';
 import { HttpError, toErrorResponse } from './errors.ts';
 import { loopbackOnly, requireKey, securityHeaders } from './guard.ts';
@@ -24,6 +26,8 @@ export interface AppOptions {
   readonly loopback?: boolean;
   /** Bytes of a request body. Default 8 MiB. */
   readonly bodyLimit?: number;
+  /** What methods did on the bundled model, for /v1/kvasir/methods. */
+  readonly measured?: Measured;
   /** The command that gets a better model, as the page shows it. */
   readonly pullCommand?: string;
   /** Requests that run; given by a server that drains them when it stops. */
@@ -94,7 +98,13 @@ export function createApp(engine: EngineApi, options: AppOptions): OpenAPIHono {
     c.json({ object: 'list', data: await pool.list(), kvasir: { pull: pullCommand } }),
   );
   route('GET', '/v1/models/:id{.+}', async c => c.json(await pool.get(c.req.param('id')!)));
-  route('GET', '/v1/kvasir/methods', c => c.json({ object: 'list', data: METHODS.map(describeMethod) }));
+  const methods = {
+    object: 'list',
+    data: METHODS.map(describeMethod),
+    kvasir: { measured: options.measured ?? null },
+  };
+  route('GET', '/v1/kvasir/methods', c => c.json(methods));
+  route('POST', '/v1/kvasir/compare', c => compare(c, services));
   route('POST', '/tokenize', c => tokenize(c, services));
   route('POST', '/detokenize', c => detokenize(c, services));
   route('POST', '/load', c => load(c, services));

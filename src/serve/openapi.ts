@@ -1,4 +1,5 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
+import { CompareEvent, CompareRequest } from './compare.ts';
 import * as schemas from './schemas.ts';
 
 export const OPENAPI_INFO = {
@@ -72,6 +73,16 @@ const DOCUMENTED = [
     path: '/v1/kvasir/methods',
     summary: 'Methods that a recipe (`kv`) is made of',
     responses: { 200: json(schemas.MethodList, 'The methods, with their options and what they go together with.') },
+  }),
+  createRoute({
+    method: 'post',
+    path: '/v1/kvasir/compare',
+    summary: 'One prompt under several recipes, beside the full cache',
+    request: body(CompareRequest),
+    responses: {
+      ...failures,
+      200: { description: 'Progress and a row a recipe, then [DONE].', content: events(CompareEvent) },
+    },
   }),
   createRoute({
     method: 'post',

@@ -1,9 +1,10 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { serveStatic } from '@hono/node-server/serve-static';
 import { Hono, type MiddlewareHandler } from 'hono';
+import { type Measured, parseMeasured } from '../methods/measured.ts';
 
 const UNBUILT = 'The page is not built. Run: npm run build\n';
 
@@ -12,6 +13,12 @@ const PAGE = fileURLToPath(new URL('../../build/web', import.meta.url));
 const MODELS = fileURLToPath(new URL('../../models/', import.meta.url));
 /** The bundled model, its profiles and its measurements. */
 const bundled = (): string[] => readdirSync(MODELS).filter(name => name.startsWith('kvasir-mini.'));
+
+/** What methods did on the bundled model; undefined where it is not there. */
+export function bundledMeasurements(): Measured | undefined {
+  const path = join(MODELS, 'kvasir-mini.measured.json');
+  return existsSync(path) ? parseMeasured(readFileSync(path, 'utf8')) : undefined;
+}
 
 function ortFolder(): string | undefined {
   try {

@@ -214,4 +214,55 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
       expect((await real.engine.stats()).totals.requests).toBe(before);
     });
   });
+
+  describe('the library of papers', () => {
+    const cards = (page: Page) => page.locator('.card h3 code').allTextContents();
+
+    test.each([320, 1280])('all methods are there, found by words and family, at %d px', async width => {
+      await onPage({ width, dark: width === 320 }, async page => {
+        await page.getByRole('link', { name: 'Methods' }).click();
+        await page.getByText(`${METHODS.length} methods.`).waitFor();
+        expect((await cards(page)).sort()).toEqual(METHODS.map(({ name }) => name).sort());
+        expect(await page.getByText('The paper claims').first().isVisible()).toBe(true);
+        expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+        await page.getByLabel('Search').fill('snapkv what you are looking for');
+        expect(await cards(page)).toEqual(['snapkv']);
+        const [snapkv] = await page.locator('.card').allTextContents();
+        expect(snapkv).toMatch(/2024-04.*Measured here\s*snapkv holds [\d.]+ % of the bytes/s);
+        await page.getByLabel('Search').fill('');
+        await page.getByLabel('Family').selectOption('lowrank');
+        expect(await cards(page)).toEqual(METHODS.filter(({ family }) => family === 'lowrank').map(({ name }) => name));
+        await page.getByLabel('Search').fill('no such words');
+        await page.getByText('No method matches.').waitFor();
+      });
+    });
+
+    test('a method is tried on a text, beside the full cache', async () => {
+      await onPage({ width: 360 }, async page => {
+        await page.getByRole('link', { name: 'Methods' }).click();
+        await page.locator('#method-tova').getByRole('link', { name: 'Try it on my text' }).click();
+        expect(await page.getByLabel('Recipes').inputValue()).toMatch(/^tova\(keep=0.25\)\n/);
+        await page.getByRole('button', { name: 'Compare' }).click();
+        await page.getByRole('alert').getByText('Give a text').waitFor();
+        await page.getByRole('button', { name: 'Take a sample text' }).click();
+        await page.getByLabel('Recipes').fill('tova(keep=0.25)');
+        await page.getByRole('button', { name: 'Compare' }).click();
+        await page.getByText('2 rows,').waitFor({ timeout: 60_000 });
+        expect(await page.locator('.results .card h3').allTextContents()).toEqual(['full', 'tova(keep=0.25)']);
+        expect(await page.locator('.results .answer').first().textContent()).toContain('The pass key is');
+        expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+      });
+    });
+
+    test('a running comparison stops', async () => {
+      await onPage({ width: 1280, path: '/' }, async page => {
+        await page.getByRole('link', { name: 'Compare' }).click();
+        await page.getByRole('button', { name: 'Take a sample text' }).click();
+        await page.getByRole('button', { name: 'Compare' }).click();
+        await page.getByRole('button', { name: 'Stop' }).click();
+        await page.getByRole('button', { name: 'Compare' }).waitFor();
+        await until(async () => (await real.engine.stats()).running === 0, 'the engine is idle');
+      });
+    });
+  });
 });

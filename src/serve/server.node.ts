@@ -6,7 +6,7 @@ import { KvasirError } from '../errors.ts';
 import { ActiveRequests } from './active.ts';
 import { type AppOptions, createApp } from './app.ts';
 import { isLoopback } from './guard.ts';
-import { pageFiles } from './page.node.ts';
+import { bundledMeasurements, pageFiles } from './page.node.ts';
 
 export interface ServeOptions extends Omit<AppOptions, 'active' | 'loopback' | 'page'> {
   readonly engine: EngineApi;
@@ -44,7 +44,15 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   }
   const active = new ActiveRequests();
   const onError = options.onError ?? ((error: unknown) => console.error(error));
-  const app = createApp(engine, { ...appOptions, onError, active, loopback, page: pageFiles() });
+  const measured = bundledMeasurements();
+  const app = createApp(engine, {
+    ...appOptions,
+    ...(measured && { measured }),
+    onError,
+    active,
+    loopback,
+    page: pageFiles(),
+  });
   const server = createAdaptorServer({ fetch: app.fetch, hostname: host, overrideGlobalObjects: false }) as Server;
   server.maxConnections = maxConnections;
   await listen(server, host.replace(/^\[|\]$/g, ''), port);

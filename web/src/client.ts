@@ -1,12 +1,17 @@
 import type { FormatName } from '../../src/cache/types.ts';
 import type { LoadProgress } from '../../src/engine/types.ts';
+import type { LiveEvent } from '../../src/eval/live.ts';
+import type { Measured } from '../../src/methods/measured.ts';
+import type { Paper } from '../../src/methods/types.ts';
 import type { ChatMessage } from '../../src/model/types.ts';
 
 /** What the page needs of an engine, wherever it runs: behind HTTP or in this browser. */
 export interface ChatClient {
   models(): Promise<ModelList>;
   /** What recipes are made of. */
-  methods(): Promise<readonly MethodHint[]>;
+  methods(): Promise<Library>;
+  /** One text under several recipes, beside the full cache. Leaving the loop or aborting stops the work. */
+  compare(request: CompareAsk, signal: AbortSignal): AsyncIterable<LiveEvent>;
   load(model: string, onProgress: (progress: LoadProgress) => void): Promise<PageModel>;
   /** Leaving the loop or aborting stops the work. The last part has the figures. */
   chat(request: ChatAsk, signal: AbortSignal): AsyncIterable<ChatPart>;
@@ -34,12 +39,30 @@ export interface PageModel {
   };
 }
 
-/** A method of recipes, in short. */
-export interface MethodHint {
+/** The methods that recipes are made of, and what they did on the bundled model (null: not known). */
+export interface Library {
+  readonly methods: readonly PageMethod[];
+  readonly measured: Measured | null;
+}
+
+export interface PageMethod {
   readonly name: string;
+  readonly title: string;
+  readonly family: string;
   readonly summary: string;
+  readonly claim: string;
+  readonly paper: Paper | null;
+  readonly profile: string | null;
   /** Names of its options. */
   readonly options: readonly string[];
+  readonly worksWith: readonly string[];
+}
+
+export interface CompareAsk {
+  readonly model: string;
+  readonly messages: readonly ChatMessage[];
+  readonly recipes: readonly string[];
+  readonly maxTokens: number;
 }
 
 export interface ChatAsk {

@@ -1,6 +1,6 @@
 import type { FormatName } from '../../src/cache/types.ts';
 import type { ChatMessage } from '../../src/model/types.ts';
-import { type ChatClient, type Figures, KeyRequired, type MethodHint, type PageModel } from './client.ts';
+import { type ChatClient, type Figures, KeyRequired, type Library, type PageModel } from './client.ts';
 import { recipeHint } from './recipe.ts';
 
 export interface Turn {
@@ -32,7 +32,7 @@ const HISTORY = 240;
 export class Conversation {
   readonly client: ChatClient;
   models = $state.raw<readonly PageModel[]>([]);
-  methods = $state.raw<readonly MethodHint[]>([]);
+  library = $state.raw<Library>({ methods: [], measured: null });
   pullCommand = $state<string | null>(null);
   model = $state<string | null>(null);
   loading = $state<{ name: string; fraction: number; what: string } | null>(null);
@@ -63,7 +63,7 @@ export class Conversation {
   }
 
   get recipe() {
-    return recipeHint(this.kv, this.methods);
+    return recipeHint(this.kv, this.library.methods);
   }
 
   get current(): PageModel | undefined {
@@ -74,7 +74,7 @@ export class Conversation {
   async open(): Promise<void> {
     await this.refresh();
     // Without the list recipes are only checked by the engine.
-    this.methods = await this.client.methods().catch(() => []);
+    this.library = await this.client.methods().catch(() => ({ methods: [], measured: null }));
     const first = this.models.find(model => model.state === 'loaded') ?? this.models[0];
     if (this.model === null && first) await this.choose(first.name);
   }

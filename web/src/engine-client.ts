@@ -1,7 +1,8 @@
 import type { EngineApi, LoadOptions, LoadProgress, ModelInfo } from '../../src/engine/types.ts';
+import type { LiveEvent } from '../../src/eval/live.ts';
 import type { Method } from '../../src/methods/types.ts';
 import type { ChatMessage } from '../../src/model/types.ts';
-import type { ChatAsk, ChatClient, ChatPart, MethodHint, ModelList, PageModel } from './client.ts';
+import type { ChatAsk, ChatClient, ChatPart, CompareAsk, Library, ModelList, PageModel } from './client.ts';
 
 /** An engine in this very browser, with one model. */
 export class EngineClient implements ChatClient {
@@ -19,14 +20,23 @@ export class EngineClient implements ChatClient {
     return { models: [this.#describe(info)], pullCommand: null };
   }
 
-  async methods(): Promise<readonly MethodHint[]> {
+  async methods(): Promise<Library> {
     const { METHODS } = await import('../../src/methods/index.ts');
-    const { optionsOf } = await import('../../src/methods/options.ts');
-    return METHODS.map((method: Method) => ({
-      name: method.name,
-      summary: method.summary,
-      options: optionsOf(method).map(option => option.name),
-    }));
+    const { describeMethod } = await import('../../src/methods/describe.ts');
+    const { parseMeasured } = await import('../../src/methods/measured.ts');
+    const response = await fetch(new URL('models/kvasir-mini.measured.json', document.baseURI)).catch(() => null);
+    return {
+      methods: METHODS.map((method: Method) => {
+        const described = describeMethod(method);
+        return { ...described, options: described.options.map(option => option.name) };
+      }),
+      measured: response?.ok ? parseMeasured(await response.text()) : null,
+    };
+  }
+
+  async *compare(request: CompareAsk, signal: AbortSignal): AsyncGenerator<LiveEvent> {
+    const { compareLive } = await import('../../src/eval/live.ts');
+    yield* compareLive(this.#engine, request, signal);
   }
 
   async load(_model: string, onProgress: (progress: LoadProgress) => void): Promise<PageModel> {

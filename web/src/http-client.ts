@@ -1,8 +1,12 @@
 import type { z } from '@hono/zod-openapi';
 import type { LoadProgress } from '../../src/engine/types.ts';
+import type { LiveEvent, LiveRow } from '../../src/eval/live.ts';
+import type { Measured } from '../../src/methods/measured.ts';
+import type { Paper } from '../../src/methods/types.ts';
 import type { ChatMessage } from '../../src/model/types.ts';
+import type { CompareEvent } from '../../src/serve/compare.ts';
 import type * as schemas from '../../src/serve/schemas.ts';
-import type { ChatAsk, ChatClient, ChatPart, MethodHint, ModelList, PageModel } from './client.ts';
+import type { ChatAsk, ChatClient, ChatPart, CompareAsk, Library, ModelList, PageModel } from './client.ts';
 import { KeyRequired } from './client.ts';
 import { readEvents } from './events.ts';
 
@@ -25,9 +29,20 @@ export class HttpClient implements ChatClient {
     return { models: list.data.map(pageModel), pullCommand: list.kvasir.pull };
   }
 
-  async methods(): Promise<readonly MethodHint[]> {
-    const { data } = await this.#get<z.infer<typeof schemas.MethodList>>('v1/kvasir/methods');
-    return data.map(({ name, summary, options }) => ({ name, summary, options: options.map(option => option.name) }));
+  async methods(): Promise<Library> {
+    const { data, kvasir } = await this.#get<z.infer<typeof schemas.MethodList>>('v1/kvasir/methods');
+    const methods = data.map(({ name, title, family, summary, claim, paper, profile, options, worksWith }) => ({
+      ...{ name, title, family, summary, claim, profile, worksWith },
+      paper: paper as Paper | null,
+      options: options.map(option => option.name),
+    }));
+    return { methods, measured: kvasir.measured as Measured | null };
+  }
+
+  async *compare({ model, messages, recipes, maxTokens }: CompareAsk, signal: AbortSignal): AsyncGenerator<LiveEvent> {
+    const body = { model, messages, recipes, max_tokens: maxTokens };
+    const response = await this.#send('v1/kvasir/compare', body, signal);
+    for await (const event of readEvents<z.infer<typeof CompareEvent>>(response.body!)) yield liveEvent(event);
   }
 
   async load(model: string, onProgress: (progress: LoadProgress) => void): Promise<PageModel> {
@@ -120,4 +135,18 @@ export class HttpClient implements ChatClient {
 function pageModel({ id, kvasir }: schemas.ModelBody): PageModel {
   const info = kvasir.info as PageModel['info'];
   return { name: id, state: kvasir.state, bundled: kvasir.bundled, bytes: kvasir.bytes, ...(info && { info }) };
+}
+
+function liveEvent(event: z.infer<typeof CompareEvent>): LiveEvent {
+  if (event.type === 'begin') return { type: 'begin', promptTokens: event.prompt_tokens!, recipes: event.recipes! };
+  if (event.type === 'step') return { type: 'step', recipe: event.recipe!, done: event.done!, total: event.total! };
+  const { kept_share, bytes_share, first_token_ms, tokens_per_second, ...same } = event.row!;
+  const row = {
+    ...same,
+    keptShare: kept_share,
+    bytesShare: bytes_share,
+    firstTokenMs: first_token_ms,
+    tokensPerSecond: tokens_per_second,
+  };
+  return { type: 'row', row: row as LiveRow };
 }

@@ -4,6 +4,7 @@ import App from './App.svelte';
 import { Conversation } from './conversation.svelte.ts';
 import { EngineClient } from './engine-client.ts';
 import './page.css';
+import './library.css';
 
 type BrowserEngine = { createBrowserEngine(): EngineApi | Promise<EngineApi> };
 

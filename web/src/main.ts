@@ -3,6 +3,7 @@ import App from './App.svelte';
 import { Conversation } from './conversation.svelte.ts';
 import { HttpClient } from './http-client.ts';
 import './page.css';
+import './library.css';
 
 const client = new HttpClient(new URL('.', document.baseURI).href);
 const conversation = new Conversation(client);

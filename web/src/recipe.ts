@@ -1,4 +1,7 @@
-import type { MethodHint } from './client.ts';
+import type { PageMethod } from './client.ts';
+
+/** What a hint needs of a method. */
+export type MethodHint = Pick<PageMethod, 'name' | 'summary' | 'options'>;
 
 /** What the page knows of a recipe while it is typed; whether it holds is the engine's to say. */
 export interface RecipeHint {

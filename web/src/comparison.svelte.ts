@@ -1,0 +1,83 @@
+import type { LiveRow } from '../../src/eval/live.ts';
+import type { ChatClient } from './client.ts';
+import { passkey } from './prompts.ts';
+
+/** Recipes that a comparison begins with, beside the one to be tried. */
+const BESIDE = ['random(keep=0.25)', 'kivi(bits=4)'];
+
+/** One comparison: what is asked, how far it is, and its rows so far. */
+export class Comparison {
+  readonly #client: ChatClient;
+  text = $state('');
+  question = $state('');
+  /** One a line. */
+  recipes = $state(['snapkv(keep=0.25, width=15)', ...BESIDE].join('\n'));
+  maxTokens = $state(48);
+  rows = $state.raw<readonly LiveRow[]>([]);
+  promptTokens = $state<number | null>(null);
+  progress = $state.raw<{ recipe: string; done: number; total: number } | null>(null);
+  error = $state<string | null>(null);
+  #running = $state.raw<AbortController | null>(null);
+
+  constructor(client: ChatClient) {
+    this.#client = client;
+  }
+
+  get busy(): boolean {
+    return this.#running !== null;
+  }
+
+  get list(): string[] {
+    return [...new Set(this.recipes.split('\n').map(line => line.trim()))].filter(line => line !== '');
+  }
+
+  /** Puts a recipe first, unless it is there. */
+  try(recipe: string): void {
+    if (recipe === '' || this.busy || this.list.includes(recipe)) return;
+    const others = this.rows.length === 0 ? BESIDE : this.list;
+    this.recipes = [recipe, ...others].join('\n');
+  }
+
+  /** A text with something to find, for those who have none at hand. */
+  sample(): void {
+    const { text } = passkey(1500);
+    const at = text.lastIndexOf('\n\n');
+    this.text = text.slice(0, at);
+    this.question = text.slice(at).trim();
+  }
+
+  async run(model: string): Promise<void> {
+    if (this.busy) return;
+    this.error = null;
+    const content = [this.text.trim(), this.question.trim()].filter(part => part !== '').join('\n\n');
+    if (content === '') this.error = 'Give a text, or take the sample.';
+    else if (this.list.length === 0) this.error = 'Give at least one recipe, one a line.';
+    if (this.error) return;
+    const controller = new AbortController();
+    this.#running = controller;
+    this.rows = [];
+    this.promptTokens = null;
+    const ask = {
+      model,
+      messages: [{ role: 'user' as const, content }],
+      recipes: this.list,
+      maxTokens: this.maxTokens,
+    };
+    try {
+      for await (const event of this.#client.compare(ask, controller.signal)) {
+        if (event.type === 'begin') this.promptTokens = event.promptTokens;
+        else if (event.type === 'step') this.progress = event;
+        else this.rows = [...this.rows, event.row];
+      }
+    } catch (error) {
+      if (!controller.signal.aborted) this.error = error instanceof Error ? error.message : String(error);
+    } finally {
+      this.#running = null;
+      this.progress = null;
+    }
+  }
+
+  stop(): void {
+    this.#running?.abort();
+  }
+}
