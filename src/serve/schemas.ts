@@ -296,6 +296,12 @@ export const MethodList = z
         notWith: z.array(text),
       }),
     ),
+    kvasir: z.object({
+      measured: z.looseObject({}).nullable().openapi({
+        description:
+          "What methods did on the bundled model at their papers' settings and at budgets; null where unknown.",
+      }),
+    }),
   })
   .openapi('MethodList');
 
