@@ -21,7 +21,10 @@ const { values } = parseArgs({
     heads: { type: 'string', default: '3' },
     keys: { type: 'string', default: '512,2048,8192' },
     rows: { type: 'string', default: '512' },
-    formats: { type: 'string', default: 'f32,f16,int8,1bit,2bit,3bit,4bit,8bit,2bit+outliers,2bit+rank' },
+    formats: {
+      type: 'string',
+      default: 'f32,f16,int8,1bit,2bit,3bit,4bit,8bit,2bit+outliers,2bit+rank,vidkv,rotatekv',
+    },
     threads: { type: 'string', default: `1,${availableParallelism()}` },
     variant: { type: 'string' },
     ms: { type: 'string', default: '300' },
@@ -44,9 +47,29 @@ interface Line {
   gbytes: number;
 }
 
+const channels = Array.from({ length: headDim }, (_, c) => c);
+/** Half of the key channels in 2 bits, half in 1; values in three steps. */
+const vidkv: LayoutSpec = {
+  k: {
+    kind: 'scalar',
+    parts: [
+      { bits: 2, along: 'token', group: 32, channels: channels.filter(c => c % 2 === 0) },
+      { bits: 1, along: 'token', group: 32, channels: channels.filter(c => c % 2 === 1), range: 'deviation' },
+    ],
+  },
+  v: { kind: 'scalar', parts: [{ bits: 2, along: 'token', group: 32, range: 'ternary' }] },
+};
+/** Both planes rotated within the head, 2 bits a token; keys before RoPE. */
+const rotated: ScalarFormat = {
+  kind: 'scalar',
+  parts: [{ bits: 2, along: 'channel', clip: 0.8, transform: 'hadamard' }],
+};
+
 /** `2bit`: as KIVI, keys with parameters by channel and values by token, groups of 32; `+outliers`: two a channel of keys and a token of values; `+rank`: a pair of rank 2. */
 function specOf(name: string): LayoutSpec {
   if (name === 'f32' || name === 'f16' || name === 'int8') return { k: name, v: name };
+  if (name === 'vidkv') return vidkv;
+  if (name === 'rotatekv') return { k: rotated, v: rotated, unrotated: true };
   const match = /^(\d)bit(\+outliers)?(\+rank)?$/.exec(name);
   if (!match) throw new Error(`Unknown format ${name}: f32, f16, int8 or <bits>bit[+outliers][+rank].`);
   const bits = Number(match[1]) as ScalarBits;

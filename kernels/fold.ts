@@ -53,6 +53,20 @@ export function fold(
   integers(line, count, f32x4.splat(top > 0 ? TOP / top : 0), to, stride, narrow);
 }
 
+/** What the last `fold` lost by rounding: the sum of a * scale less that of its integers. */
+export function foldedLoss(line: usize, count: i32): f32 {
+  const magic = f32x4.splat(12582912);
+  const unit = f32x4.splat(foldedUnit);
+  const factor = f32x4.splat(foldedUnit > 0 ? 1 / foldedUnit : 0);
+  let loss = f32x4.splat(0);
+  for (const end = line + (count << 2); line < end; line += 16) {
+    const x = v128.load(line);
+    const integer = f32x4.sub(madd(x, factor, magic), magic);
+    loss = f32x4.add(loss, f32x4.sub(x, f32x4.mul(integer, unit)));
+  }
+  return sumOf(loss);
+}
+
 /** line * factor, rounded. */
 function integers(line: usize, count: i32, factor: v128, to: usize, stride: usize, narrow: bool): void {
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low mantissa bits.

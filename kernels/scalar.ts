@@ -4,6 +4,7 @@ import {
   LAYOUT_PLANE_V,
   PAGE_TOKENS,
   PART_BITS,
+  PART_BYTES,
   PART_CHANNELS,
   PART_CODES,
   PART_CODES_HIGH,
@@ -24,10 +25,11 @@ import {
 } from './abi.ts';
 import { alongLanes, lanesOf } from './codes.ts';
 import { decodeHalves } from './f16.ts';
-import { fold, foldedSum, foldedUnit } from './fold.ts';
+import { fold, foldedLoss, foldedSum, foldedUnit } from './fold.ts';
+import { channelOf, hadamardLine } from './hadamard.ts';
 import { addPanels } from './packed.ts';
 import { planeBase, planeBlock } from './plane.ts';
-import { CODES, FOLD_LINE, FOLDED, FOLDED_UNIT, O, OFFSET_LINE, Q, ROW, S, SCALE_LINE } from './scratch.ts';
+import { CODES, FOLD_LINE, FOLDED, FOLDED_UNIT, O, OFFSET_LINE, PLANE_V, Q, ROW, S, SCALE_LINE } from './scratch.ts';
 import { addLine, addOutlierScores, addOutlierValues, addPairScores, addPairValues } from './side.ts';
 import { unpack } from './unpack.ts';
 
@@ -36,17 +38,28 @@ import { unpack } from './unpack.ts';
  * (tokens of K, channels of V), and the queries (the weights) a matrix whose columns are the code's rows. Where a scale
  * belongs to a row and a group of lanes, it goes into the queries before they become integers; where it belongs to a lane
  * and a group of rows, it multiplies that group's integer sums. Offsets come to one number a query (and lane).
+ * A part's order, side factors and transform of channels are done to the queries, or undone on what the values sum up to.
  */
 
-/** Can the plane be read this way? One part of all channels in order, codes of at most 8 bits that stand for themselves. */
+/** Queries in the order of a part's channels; what its values sum up to. f32 rows of a plane that nobody has decoded. */
+const LINES: usize = PLANE_V;
+
+/** Can the plane be read this way? Codes of at most 8 bits that stand for themselves, widths and groups of eights. */
 export function readsPacked(layout: usize, isK: bool): bool {
   const plane = layout + (isK ? LAYOUT_PLANE_K : LAYOUT_PLANE_V);
-  if (load<i32>(plane, PLANE_PART_COUNT) !== 1) return false;
-  const part = load<u32>(plane, PLANE_PARTS) as usize;
-  if (load<i32>(part, PART_BITS) === 16 || load<u32>(part, PART_LUT) || load<i32>(part, PART_TRANSFORM)) return false;
-  if (load<u32>(part, PART_CHANNELS) || load<i32>(part, PART_WIDTH) !== load<i32>(layout, LAYOUT_HEAD_DIM))
-    return false;
-  return load<i32>(part, PART_SIDE) < 0 && !(load<i32>(part, PART_GROUP) & 7);
+  let part = load<u32>(plane, PLANE_PARTS) as usize;
+  const end = part + load<i32>(plane, PLANE_PART_COUNT) * PART_BYTES;
+  for (; part < end; part += PART_BYTES) {
+    if (load<i32>(part, PART_BITS) === 16 || load<u32>(part, PART_LUT)) return false;
+    if ((load<i32>(part, PART_WIDTH) | load<i32>(part, PART_GROUP)) & 7) return false;
+  }
+  return true;
+}
+
+/** All channels in order, as they are? */
+function isPlain(part: usize, headDim: i32): bool {
+  if (load<u32>(part, PART_CHANNELS) || load<i32>(part, PART_WIDTH) !== headDim) return false;
+  return !load<i32>(part, PART_TRANSFORM) && load<i32>(part, PART_SIDE) < 0;
 }
 
 /** S = scores of tokens lo..hi, multiples of 8. */
@@ -54,9 +67,19 @@ export function packedScores(cell: usize, layout: usize, queries: i32, lo: i32, 
   const headDim = load<i32>(layout, LAYOUT_HEAD_DIM);
   const plane = layout + LAYOUT_PLANE_K;
   const base = planeBase(cell, layout, true);
+  const block = planeBlock(cell, layout, true);
   for (let i = 0; i < queries; i++) memory.fill(scratch + S + (i as usize) * ROW + (lo << 2), 0, (hi - lo) << 2);
-  const part = load<u32>(plane, PLANE_PARTS) as usize;
-  addProduct(part, base, planeBlock(cell, layout, true), true, Q, 0, headDim, S, lo, hi, queries, scratch);
+  let part = load<u32>(plane, PLANE_PARTS) as usize;
+  const end = part + load<i32>(plane, PLANE_PART_COUNT) * PART_BYTES;
+  for (; part < end; part += PART_BYTES) {
+    const width = load<i32>(part, PART_WIDTH);
+    let a = Q;
+    if (!isPlain(part, headDim)) {
+      a = LINES;
+      gatherQueries(part, block, queries, scratch);
+    }
+    addProduct(part, base, block, true, a, 0, width, S, lo, hi, queries, scratch);
+  }
   addPairScores(plane, base, headDim, queries, lo, hi, scratch);
   addOutlierScores(plane, base, headDim, queries, scratch);
 }
@@ -66,10 +89,72 @@ export function packedValues(cell: usize, layout: usize, queries: i32, lo: i32, 
   const headDim = load<i32>(layout, LAYOUT_HEAD_DIM);
   const plane = layout + LAYOUT_PLANE_V;
   const base = planeBase(cell, layout, false);
-  const part = load<u32>(plane, PLANE_PARTS) as usize;
-  addProduct(part, base, planeBlock(cell, layout, false), false, S, lo, hi, O, 0, headDim, queries, scratch);
+  const block = planeBlock(cell, layout, false);
+  let part = load<u32>(plane, PLANE_PARTS) as usize;
+  const end = part + load<i32>(plane, PLANE_PART_COUNT) * PART_BYTES;
+  for (; part < end; part += PART_BYTES) {
+    const width = load<i32>(part, PART_WIDTH);
+    if (isPlain(part, headDim)) {
+      addProduct(part, base, block, false, S, lo, hi, O, 0, headDim, queries, scratch);
+      continue;
+    }
+    for (let i = 0; i < queries; i++) memory.fill(scratch + LINES + (i as usize) * ROW, 0, width << 2);
+    addProduct(part, base, block, false, S, lo, hi, LINES, 0, width, queries, scratch);
+    scatterValues(part, block, queries, scratch);
+  }
   addPairValues(plane, base, headDim, queries, lo, hi, scratch);
   addOutlierValues(plane, base, headDim, queries, lo, hi, scratch);
+}
+
+/** LINES = queries as the part's stored channels see them: in its order, times side factors, transformed. */
+function gatherQueries(part: usize, block: usize, queries: i32, scratch: usize): void {
+  const width = load<i32>(part, PART_WIDTH);
+  const side = sideLine(part, block, width, scratch);
+  const channels = load<u32>(part, PART_CHANNELS) as usize;
+  for (let i = 0; i < queries; i++) {
+    const from = scratch + Q + (i as usize) * ROW;
+    const to = scratch + LINES + (i as usize) * ROW;
+    if (channels)
+      for (let c = 0; c < width; c++) store<f32>(to + (c << 2), load<f32>(from + (channelOf(channels, c) << 2)));
+    else memory.copy(to, from, width << 2);
+    if (side) multiply(to, side, width);
+    if (load<i32>(part, PART_TRANSFORM)) hadamardLine(to, width);
+  }
+}
+
+/** O += LINES, brought back to the channels of the plane. */
+function scatterValues(part: usize, block: usize, queries: i32, scratch: usize): void {
+  const width = load<i32>(part, PART_WIDTH);
+  const side = sideLine(part, block, width, scratch);
+  const channels = load<u32>(part, PART_CHANNELS) as usize;
+  for (let i = 0; i < queries; i++) {
+    const from = scratch + LINES + (i as usize) * ROW;
+    const to = scratch + O + (i as usize) * ROW;
+    if (load<i32>(part, PART_TRANSFORM)) hadamardLine(from, width);
+    if (side) multiply(from, side, width);
+    if (!channels) {
+      for (let at: usize = 0; at < (width as usize) << 2; at += 16)
+        v128.store(to + at, f32x4.add(v128.load(to + at), v128.load(from + at)));
+      continue;
+    }
+    for (let c = 0; c < width; c++) {
+      const at = to + (channelOf(channels, c) << 2);
+      store<f32>(at, load<f32>(at) + load<f32>(from + (c << 2)));
+    }
+  }
+}
+
+/** The part's side factors as f32, 0: it has none. */
+function sideLine(part: usize, block: usize, width: i32, scratch: usize): usize {
+  const side = load<i32>(part, PART_SIDE);
+  if (side < 0) return 0;
+  decodeHalves(block + side, scratch + SCALE_LINE, width);
+  return scratch + SCALE_LINE;
+}
+
+function multiply(line: usize, by: usize, count: i32): void {
+  for (let at: usize = 0; at < (count as usize) << 2; at += 16)
+    v128.store(line + at, f32x4.mul(v128.load(line + at), v128.load(by + at)));
 }
 
 /** C[i][lo .. hi) += sum over rows from..to of A[i][row] * x[row][lane]; A and C are offsets in the work space. */
@@ -95,6 +180,8 @@ function addProduct(
   const high = base + load<i32>(part, PART_CODES_HIGH);
   const panel = unpack(base + load<i32>(part, PART_CODES), high, lanesOf(part, isK), bits, from, to, codes);
   const units = scratch + FOLDED_UNIT;
+  // What integers lose of a weight is alike in all lanes, as far as codes are: a transform would gather it in one channel.
+  const middle: f32 = isK || !load<i32>(part, PART_TRANSFORM) ? 0 : 0.5 * (((1 << bits) - 1) as f32);
   if (alongLanes(part, isK)) {
     for (let g = lo / group; g * group < hi; g++) {
       const first = max<i32>(lo, g * group);
@@ -105,7 +192,8 @@ function addProduct(
         for (let j = i; j < i + count; j++) {
           const row = scratch + a + (j as usize) * ROW + (from << 2);
           foldRow(narrow, row, scratch + SCALE_LINE, to - from, j - i, count, scratch);
-          addConstant(scratch + c + (j as usize) * ROW, first, last, foldedSum);
+          const lost: f32 = middle > 0 ? middle * foldedLoss(scratch + FOLD_LINE, to - from) : 0;
+          addConstant(scratch + c + (j as usize) * ROW, first, last, foldedSum + lost);
         }
         const b = codes + ((first >> 3) as usize) * panel;
         const target = scratch + c + (i as usize) * ROW + (first << 2);
@@ -123,7 +211,12 @@ function addProduct(
       const count = blockOf(queries - i);
       for (let j = i; j < i + count; j++) {
         foldRow(narrow, scratch + a + (j as usize) * ROW + (first << 2), 0, last - first, j - i, count, scratch);
-        addLine(scratch + OFFSET_LINE, scratch + c + (j as usize) * ROW + (lo << 2), foldedSum, hi - lo);
+        const row = scratch + c + (j as usize) * ROW + (lo << 2);
+        addLine(scratch + OFFSET_LINE, row, foldedSum, hi - lo);
+        if (middle > 0) {
+          const lost = middle * foldedLoss(scratch + FOLD_LINE, last - first);
+          addLine(scratch + SCALE_LINE, row, lost, hi - lo);
+        }
       }
       const b = codes + ((lo >> 3) as usize) * panel + ((first - from) << 3);
       const target = scratch + c + (i as usize) * ROW + (lo << 2);

@@ -122,6 +122,45 @@ const SPECS: [string, LayoutSpec][] = [
       },
     },
   ],
+  [
+    'parts with orders, transforms and sides of their own',
+    {
+      k: {
+        kind: 'scalar',
+        parts: [
+          { bits: 2, along: 'token', group: 32, channels: odd.toReversed(), side: true },
+          { bits: 1, along: 'token', group: 32, channels: even, range: 'sign', transform: 'hadamard' },
+        ],
+      },
+      v: {
+        kind: 'scalar',
+        parts: [
+          { bits: 3, along: 'channel', group: 16, channels: even.toReversed(), transform: 'hadamard', clip: 0.9 },
+          { bits: 2, along: 'token', channels: odd, range: 'ternary', side: true },
+        ],
+      },
+    },
+  ],
+  [
+    'first channels apart, rows transformed',
+    {
+      k: {
+        kind: 'scalar',
+        parts: [
+          { bits: 4, along: 'channel', channels: Array.from({ length: 16 }, (_, i) => i), transform: 'hadamard' },
+          { bits: 2, along: 'token', channels: Array.from({ length: 48 }, (_, i) => i + 16), range: 'ternary' },
+        ],
+      },
+      v: scalar({ bits: 2, along: 'channel', clip: 0.8, transform: 'hadamard', side: true }),
+    },
+  ],
+  [
+    'rows transformed, with a scale a channel',
+    {
+      k: scalar({ bits: 3, along: 'token', group: 32, transform: 'hadamard' }),
+      v: scalar({ bits: 2, along: 'token', group: 32, transform: 'hadamard' }),
+    },
+  ],
   ['latent rows', { k: latent(64, 16, false, true), v: latent(64, 8, false, true) }],
   ['latent with bases', { k: latent(24, 16, true, false), v: latent(96, 4, true, true) }],
   ['scalar keys, f16 values', { k: scalar({ bits: 2, along: 'token' }), v: 'f16' }],
