@@ -1,6 +1,6 @@
 /**
  * npm run bench:cache -- [--parts decode,encoding,unused] [--rounds 8] [--pairs 30] [--contexts 4096,8192] [--length 4096]
- *   [--only kivi,f32] [--threads 2] [--quick] [--markdown]
+ *   [--models smollm2,mini] [--only kivi,f32] [--threads 2] [--quick] [--markdown]
  *
  * What the cache's settings do to speed. decode: tokens a second of full, encoded and evicted caches and of llama.cpp
  * (node-llama-cpp) with its own; encoding: what recipes add to a prefill; unused: what the full cache pays for methods.
@@ -47,6 +47,7 @@ const { values: flags } = parseArgs({
     contexts: { type: 'string' },
     length: { type: 'string' },
     only: { type: 'string' },
+    models: { type: 'string', default: 'smollm2,mini' },
     threads: { type: 'string', default: '2' },
     quick: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
@@ -75,35 +76,36 @@ async function main(): Promise<void> {
   const parts = flags.parts.split(',');
   const unknown = parts.find(part => !PARTS.includes(part as Part));
   if (unknown !== undefined) throw new Error(`--parts names "${unknown}"; allowed: ${PARTS.join(', ')}`);
-  const smol = await smolLm2();
-  if (!smol || !existsSync(smol))
+  const chosenModels = flags.models.split(',');
+  if (chosenModels.some(name => name !== 'smollm2' && name !== 'mini'))
+    throw new Error(`--models is "${flags.models}"; allowed: smollm2, mini`);
+  const wantsSmol = parts.includes('decode') || chosenModels.includes('smollm2');
+  const smol = wantsSmol ? await smolLm2() : undefined;
+  if (wantsSmol && !(smol && existsSync(smol)))
     throw new Error('no SmolLM2: `kvasir pull smollm2-135m` fetches it, or KVASIR_SMOLLM2 names its GGUF');
-  const peers = fileURLToPath(new URL('peers', import.meta.url));
-  if (!existsSync(`${peers}/node_modules`))
-    execFileSync('npm', ['ci', '--prefix', peers], { stdio: ['ignore', 'inherit', 'inherit'] });
-  const peer = JSON.parse(readFileSync(`${peers}/node_modules/node-llama-cpp/package.json`, 'utf8')) as {
-    version: string;
-  };
+  const models = [
+    ...(smol && chosenModels.includes('smollm2') ? [smol] : []),
+    ...(chosenModels.includes('mini') ? [MINI] : []),
+  ];
 
-  const run = metadata({ 'node-llama-cpp': peer.version });
+  const run = metadata(parts.includes('decode') ? { 'node-llama-cpp': peerVersion() } : {});
   const common = { threads, log, only };
   const measure: Record<Part, () => Promise<Omit<Results, 'machine'>>> = {
     async decode() {
       const decode: DecodeResult[] = [];
-      for (const context of contexts) decode.push(await decodeRates({ ...common, path: smol, context, rounds }));
+      for (const context of contexts) decode.push(await decodeRates({ ...common, path: smol!, context, rounds }));
       return { decode, aims: decode.flatMap(decodeAims) };
     },
     async encoding() {
       const cost = { ...common, length, rounds: Math.min(rounds, 5) };
-      const encoding = [
-        await encodingCosts({ ...cost, path: smol, recipes: SCALAR }),
-        await encodingCosts({ ...cost, path: MINI, recipes: ALL }),
-      ];
+      const encoding: EncodingResult[] = [];
+      for (const path of models)
+        encoding.push(await encodingCosts({ ...cost, path, recipes: path === MINI ? ALL : SCALAR }));
       return { encoding, aims: encoding.flatMap(encodingAims) };
     },
     async unused() {
       const unused: UnusedResult[] = [];
-      for (const path of [smol, MINI]) unused.push(await unusedCost({ ...common, path, pairs }));
+      for (const path of models) unused.push(await unusedCost({ ...common, path, pairs }));
       return { unused, aims: unused.flatMap(unusedAims) };
     },
   };
@@ -115,6 +117,15 @@ async function main(): Promise<void> {
     console.log(blocks(show(results), 'text'));
     console.log(`\nwritten to ${writeResult(nameOf(part), run, results)}`);
   }
+}
+
+/** Installs what llama.cpp needs, if it is not there. */
+function peerVersion(): string {
+  const peers = fileURLToPath(new URL('peers', import.meta.url));
+  if (!existsSync(`${peers}/node_modules`))
+    execFileSync('npm', ['ci', '--prefix', peers], { stdio: ['ignore', 'inherit', 'inherit'] });
+  const text = readFileSync(`${peers}/node_modules/node-llama-cpp/package.json`, 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
 }
 
 function decodeAims({ context, rows }: DecodeResult): Aim[] {
