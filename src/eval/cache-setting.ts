@@ -1,9 +1,9 @@
 import type { CacheSequence } from '../cache/sequence.ts';
 import { FORMAT_NAMES, type FormatName } from '../cache/types.ts';
 import type { LoadedModel } from '../engine/loaded-model.ts';
-import { Run } from '../engine/program/run.ts';
 import { KvasirError } from '../errors.ts';
 import { formatRecipe, parseRecipe, type Recipe } from '../methods/recipe.ts';
+import { TimedRun } from './timed-run.ts';
 
 /** What an evaluation does to the cache: every run names one. */
 export interface CacheSetting {
@@ -42,10 +42,13 @@ function isFormat(text: string): text is FormatName {
 }
 
 /** An empty sequence under this setting, and its recipe at work on it. */
-export function openSequence(model: LoadedModel, setting: CacheSetting): { sequence: CacheSequence; run: Run | null } {
+export function openSequence(
+  model: LoadedModel,
+  setting: CacheSetting,
+): { sequence: CacheSequence; run: TimedRun | null } {
   const program = model.program(setting.kv ?? 'full');
   const { format } = setting;
   const pages = program ? program.pages(format) : { formatK: format, formatV: format };
   const sequence = model.cache.create({ owner: 'eval', pages });
-  return { sequence, run: program && new Run(program, sequence, model.forward.recipes, 0) };
+  return { sequence, run: program && new TimedRun(program, sequence, model.forward.recipes, 0) };
 }

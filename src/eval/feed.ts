@@ -2,8 +2,8 @@ import type { CacheSequence } from '../cache/sequence.ts';
 import type { SequenceStats } from '../cache/types.ts';
 import { LayerPrefill } from '../engine/layer-prefill.ts';
 import type { LoadedModel } from '../engine/loaded-model.ts';
-import type { Run } from '../engine/program/run.ts';
 import { type CacheSetting, openSequence } from './cache-setting.ts';
+import type { TimedRun } from './timed-run.ts';
 
 /** Logits [vocab] after the token at `position`; valid during the call. */
 export type Sink = (position: number, logits: Float32Array) => void;
@@ -16,7 +16,7 @@ export class Feed implements Disposable {
   readonly #model: LoadedModel;
   readonly #setting: CacheSetting;
   readonly #sequence: CacheSequence;
-  readonly #run: Run | null;
+  readonly #run: TimedRun | null;
   readonly #pause: Pause;
   readonly #tokens: number[];
 
@@ -82,9 +82,19 @@ export class Feed implements Disposable {
     return new Feed(this.#model, this.#setting, this.#pause, this);
   }
 
-  #forkSequence(): { sequence: CacheSequence; run: Run | null } {
+  #forkSequence(): { sequence: CacheSequence; run: TimedRun | null } {
     const sequence = this.#sequence.fork();
     return { sequence, run: this.#run?.fork(sequence, 0) ?? null };
+  }
+
+  /** Milliseconds that the recipe's decisions about prompts have taken, those of forks included. */
+  get recipeMs(): number {
+    return this.#run?.spent.promptMs ?? 0;
+  }
+
+  /** To look at what the cache holds. */
+  get sequence(): CacheSequence {
+    return this.#sequence;
   }
 
   stats(): SequenceStats {
