@@ -46,7 +46,7 @@ for (const { name, width, height } of SIZES) {
     await page.getByRole('button', { name: 'New chat' }).click();
     // Wide, the settings are always in view.
     if (width < 600) await page.getByRole('button', { name: 'Settings' }).click();
-    await page.getByLabel('Cache recipe').fill('snapkv(keep=0.25) + kivi(bits=4)');
+    await page.getByLabel('Cache recipe').fill('snapkv(keep=0.25, width=15) + kivi(bits=4)');
     if (width < 600) await page.getByRole('button', { name: 'Close' }).click();
     await page.getByRole('button', { name: 'Find a pass key in 4,000 tokens' }).click();
     await answered(page);
@@ -55,6 +55,15 @@ for (const { name, width, height } of SIZES) {
       await page.getByRole('button', { name: 'Settings' }).click();
       await shoot('settings');
     }
+    await page.getByRole('link', { name: 'Methods' }).click();
+    await page.locator('.card').first().waitFor();
+    await shoot('methods');
+    await page.goto(`${real.server.url}/#compare/${encodeURIComponent('snapkv(keep=0.25, width=15)')}`);
+    await page.getByRole('button', { name: 'Take a sample text' }).click();
+    await page.getByRole('button', { name: 'Compare' }).and(page.locator(':enabled')).click();
+    await page.getByText(' rows, ').waitFor({ timeout: 120_000 });
+    await page.locator('.results').evaluate(results => results.scrollIntoView({ block: 'start' }));
+    await shoot('compare');
     await page.close();
   }
 }
