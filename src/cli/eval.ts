@@ -28,25 +28,25 @@ import {
 } from './options.ts';
 import { Progress } from './progress.ts';
 
-const names = (what: string) => ({
+export const names = (what: string) => ({
   what,
   parse: (text: string) => (/^[\w-]+(,[\w-]+)*$/.test(text) ? text.split(',') : undefined),
 });
-const FORMATS = {
+export const FORMATS = {
   what: `${FORMAT_NAMES.join(', ')}; several parted by commas`,
   parse(text: string) {
     const given = text.split(',');
     return given.every(name => (FORMAT_NAMES as readonly string[]).includes(name)) ? given : undefined;
   },
 };
-const LENGTHS = {
+export const LENGTHS = {
   what: 'whole numbers from 1, parted by commas',
   parse(text: string) {
     const values = text.split(',').map(Number);
     return values.every(value => Number.isSafeInteger(value) && value >= 1) ? values : undefined;
   },
 };
-const BUNDLED = 'kvasir-mini';
+export const BUNDLED = 'kvasir-mini';
 
 const OWN: readonly CliOption[] = [
   {
@@ -207,7 +207,7 @@ async function planOf(options: Record<string, unknown>): Promise<Omit<EvalPlan, 
 }
 
 /** Every recipe on every page format, each once. */
-function cacheSettings(recipes: string[], formats: string[], prefill?: 'token' | 'layer'): CacheSetting[] {
+export function cacheSettings(recipes: string[], formats: string[], prefill?: 'token' | 'layer'): CacheSetting[] {
   const settings = recipes.flatMap(given => {
     const kv = formatRecipe(parseRecipe(given, '--kv'));
     return formats.map(format => cacheSetting(`${kv} @ ${format}`, prefill));

@@ -11,6 +11,7 @@ import { methodsCommand } from './methods.ts';
 import { modelsCommand } from './models.ts';
 import { pullCommand } from './pull.ts';
 import { report } from './report.ts';
+import { scbenchCommand } from './scbench.ts';
 import { scoreCommand } from './score.ts';
 import { serveCommand } from './serve.ts';
 import { version } from './version.ts';
@@ -25,6 +26,7 @@ const COMMANDS = {
   inspect: inspectCommand,
   score: scoreCommand,
   eval: evalCommand,
+  scbench: scbenchCommand,
   calibrate: calibrateCommand,
   bench: benchCommand,
 };
