@@ -59,6 +59,7 @@ try {
       'dist/models/kvasir-mini.gguf',
       'dist/models/kvasir-mini.razor-attention.json',
       'dist/models/kvasir-mini.kvquant.json',
+      'dist/models/kvasir-mini.prefixkv.json',
       'dist/src/index.d.ts',
       'bin/kvasir.js',
       'LICENSE',

@@ -26,6 +26,7 @@ const SMALL: Readonly<Record<string, string>> = {
   tova: 'budget=96',
   treekv: 'budget=96',
   cake: 'budget=96',
+  prefixkv: 'keep=0.4, search=prompt',
   fastkv: 'keep=0.4, layer=0',
   kivi: 'residual=64',
   vidkv: 'buffer=64, protect=0.25',

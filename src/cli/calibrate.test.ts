@@ -22,22 +22,25 @@ afterAll(async () => {
 const run = (...line: string[]) => runCli(['calibrate', ...line, '--model', llama, '--threads', '1']);
 const open = () => openModelForEval({ name: 'llama', path: llama }, { threads: 1 });
 
-test.each(['razor-attention', 'kvquant'])('%s: refused before, and the engine finds what was made', async kind => {
-  {
-    await using before = await open();
-    expect(() => before.model.program(kind)).toThrowError(`kvasir calibrate ${kind} --model`);
-  }
-  const result = await run(kind, '--json');
-  expect(result).toMatchObject({ code: 0, stderr: '' });
-  const { path, fingerprint, bytes, ...rest } = JSON.parse(result.stdout);
-  expect(rest).toEqual({ model: 'llama', kind });
-  expect(path).toBe(profilePath(fingerprint, kind));
-  expect(path.startsWith(root)).toBe(true);
-  expect((await readFile(path)).length).toBe(bytes);
-  await using after = await open();
-  expect(after.model.info.fingerprint).toBe(fingerprint);
-  expect(after.model.program(kind)!.text).toBe(kind);
-});
+test.each(['razor-attention', 'kvquant', 'prefixkv'])(
+  '%s: refused before, and the engine finds what was made',
+  async kind => {
+    {
+      await using before = await open();
+      expect(() => before.model.program(kind)).toThrowError(`kvasir calibrate ${kind} --model`);
+    }
+    const result = await run(kind, '--json');
+    expect(result).toMatchObject({ code: 0, stderr: '' });
+    const { path, fingerprint, bytes, ...rest } = JSON.parse(result.stdout);
+    expect(rest).toEqual({ model: 'llama', kind });
+    expect(path).toBe(profilePath(fingerprint, kind));
+    expect(path.startsWith(root)).toBe(true);
+    expect((await readFile(path)).length).toBe(bytes);
+    await using after = await open();
+    expect(after.model.info.fingerprint).toBe(fingerprint);
+    expect(after.model.program(kind)!.text).toBe(kind);
+  },
+);
 
 test('--text and --out: another text, another place, another profile', async () => {
   const text = join(root, 'text.txt');
@@ -52,9 +55,9 @@ test('--text and --out: another text, another place, another profile', async () 
   expect(await readdir(join(root, 'deep'))).toEqual(['profile.json']);
 });
 
-test('the bundled model comes with both profiles', async () => {
+test('the bundled model comes with all profiles', async () => {
   await using opened = await openModelForEval({ name: 'kvasir-mini', path: bundled }, { threads: 1 });
-  for (const kind of ['razor-attention', 'kvquant']) {
+  for (const kind of ['razor-attention', 'kvquant', 'prefixkv']) {
     expect(opened.model.program(kind)!.text).toBe(kind);
     const file = bundled.replace('.gguf', `.${kind}.json`);
     expect(JSON.parse(await readFile(file, 'utf8')).fingerprint).toBe(opened.model.info.fingerprint);
@@ -63,8 +66,8 @@ test('the bundled model comes with both profiles', async () => {
 });
 
 test.each<[string[], RegExp]>([
-  [[], /method is missing \(method; allowed: razor-attention or kvquant\)/],
-  [['snapkv'], /no profile is made for this \(method: snapkv; allowed: razor-attention, kvquant\)/],
+  [[], /method is missing \(method; allowed: razor-attention, kvquant or prefixkv\)/],
+  [['snapkv'], /no profile is made for this \(method: snapkv; allowed: razor-attention, kvquant, prefixkv\)/],
   [['kvquant', 'kivi'], /too many arguments/],
   [['kvquant', '--kv', 'kivi'], /unknown option \(option: --kv;/],
   [['kvquant', '--text', '/absent'], /the text cannot be read: ENOENT.* \(--text: \/absent;/],

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { CALIBRATIONS } from '../engine/calibrate/index.ts';
+import { CALIBRATIONS, TEXT_CALIBRATIONS } from '../engine/calibrate/index.ts';
 import type { EngineOptions, LoadOptions } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
@@ -28,7 +28,7 @@ const OWN: readonly CliOption[] = [
   {
     key: 'text',
     flags: '--text <path>',
-    description: 'kvquant: the text to read, from its start; default: the end of the last bundled book',
+    description: 'kvquant, prefixkv: the text to read, from its start; default: the end of the last bundled book',
     accepts: nonEmpty,
   },
 ];
@@ -39,7 +39,7 @@ const BOOK_END = 32_768;
 
 /** `kvasir calibrate`: makes the profile of a model that a method needs. */
 export function calibrateCommand(command: Command, context: Context): Command {
-  command.argument('<method>', CALIBRATIONS.join(' or '));
+  command.argument('<method>', CALIBRATIONS.join(', ').replace(/, ([^,]*)$/, ' or $1'));
   addOptions(command.description('make the profile of a model that a method needs'), [
     MODEL,
     ...OWN,
@@ -97,7 +97,7 @@ async function run(context: Context, kind: string, options: Record<string, unkno
 }
 
 function checkKind(kind: string): void {
-  if ((CALIBRATIONS as readonly string[]).includes(kind)) return;
+  if (CALIBRATIONS.includes(kind)) return;
   throw new KvasirError('invalid_request', 'no profile is made for this', {
     field: 'method',
     value: kind,
@@ -109,7 +109,7 @@ function checkKind(kind: string): void {
 const short = (_: string, value: unknown) => (typeof value === 'number' ? Number(value.toPrecision(9)) : value);
 
 async function textOf(kind: string, path: string | undefined): Promise<string> {
-  if (kind !== 'kvquant') {
+  if (!TEXT_CALIBRATIONS.includes(kind)) {
     if (path === undefined) return '';
     throw new KvasirError('invalid_request', `${kind} reads no text: its probe is random tokens`, {
       field: '--text',

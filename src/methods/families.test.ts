@@ -10,29 +10,33 @@ const methods: [string, Method][] = METHODS.filter(
   method => 'keep' in method.options.shape && 'budget' in method.options.shape,
 ).map(method => [method.name, method]);
 
-describe.each(methods)('%s', (_, method) => {
+/** What a method needs beside a budget where there is no profile of the model. */
+const OWN: Readonly<Record<string, object>> = { prefixkv: { search: 'prompt' } };
+
+describe.each(methods)('%s', (name, method) => {
+  const own = OWN[name];
   test('keep = 1 does nothing at all', () => {
     expect(method.create(method.options.parse({ keep: 1 }), plainModel())).toEqual({});
   });
 
   test('a budget of all tokens drops none', () => {
-    const { cache, actions } = runPlain(method, { budget: 130 }, 130, { layers: 3 });
+    const { cache, actions } = runPlain(method, { budget: 130, ...own }, 130, { layers: 3 });
     expect(actions.flatMap(keeps)).toEqual([]);
     // Which tokens run on is apart from what is kept of them.
     if (method.name !== 'fastkv') expect(lengths(cache).flat()).toEqual(Array(6).fill(130));
   });
 
   test.each(SHAPES)('no tokens, one token: nothing fails (%o)', shape => {
-    expect(lengths(runPlain(method, { keep: 0.5 }, 0, shape).cache).flat()).toEqual(
+    expect(lengths(runPlain(method, { keep: 0.5, ...own }, 0, shape).cache).flat()).toEqual(
       Array(shape.layers * shape.kvHeads).fill(0),
     );
-    expect(lengths(runPlain(method, { keep: 0.5 }, 1, shape).cache).flat()).toEqual(
+    expect(lengths(runPlain(method, { keep: 0.5, ...own }, 1, shape).cache).flat()).toEqual(
       Array(shape.layers * shape.kvHeads).fill(1),
     );
   });
 
   test('the mean over views is the budget, at the end of a prompt, of a second one, and while decoding', () => {
-    const { cache, policy } = runPlain(method, { budget: 80 }, 400, { layers: 4 });
+    const { cache, policy } = runPlain(method, { budget: 80, ...own }, 400, { layers: 4 });
     const mean = () =>
       lengths(cache)
         .flat()
@@ -48,19 +52,19 @@ describe.each(methods)('%s', (_, method) => {
   });
 
   test('a second prompt shorter than the window', () => {
-    const { cache, policy } = runPlain(method, { keep: 0.5 }, 100, { layers: 2 });
+    const { cache, policy } = runPlain(method, { keep: 0.5, ...own }, 100, { layers: 2 });
     cache.prompt(policy, plainPrompt(cache.model, 3, plainRandom(7)));
     for (const length of lengths(cache).flat()) expect(length).toBeLessThanOrEqual(103);
   });
 
   test('the same request gives the same result', () => {
-    const run = () => runPlain(method, { keep: 0.3 }, 150, { layers: 3 }).actions;
+    const run = () => runPlain(method, { keep: 0.3, ...own }, 150, { layers: 3 }).actions;
     expect(run()).toEqual(run());
   });
 
   if ('evict' in (method.options as (typeof METHODS)[number]['options']).shape) {
     test('by chunks, each chunk is decided with what is left of those before it', () => {
-      const { cache, policy } = runPlain(method, { keep: 0.25, evict: 'chunk', chunk: 64 }, 0, { layers: 2 });
+      const { cache, policy } = runPlain(method, { keep: 0.25, evict: 'chunk', chunk: 64, ...own }, 0, { layers: 2 });
       expect(policy.chunk).toBe(64);
       for (let chunk = 1; chunk <= 6; chunk++) {
         cache.prompt(policy, plainPrompt(cache.model, 64, plainRandom(chunk)), chunk === 6);

@@ -1,5 +1,6 @@
 import { adakv } from './allocate/adakv.ts';
 import { cake } from './allocate/cake.ts';
+import { prefixkv } from './allocate/prefixkv.ts';
 import { pyramidkv } from './allocate/pyramidkv.ts';
 import { full } from './control/full.ts';
 import { random } from './control/random.ts';
@@ -40,6 +41,7 @@ export const METHODS = [
   cake,
   windowkv,
   kvcrush,
+  prefixkv,
   fastkv,
   kvmerger,
   minicache,

@@ -36,8 +36,19 @@ const razor = z.strictObject({
   retrieval: z.array(z.array(z.int().min(0))),
 });
 
+const share = z.number().min(0).max(1);
+const prefix = z.strictObject({
+  kind: z.literal('prefixkv'),
+  fingerprint: z.string().min(1),
+  /** Shares that all layers together keep, ascending. */
+  shares: z.array(z.number().gt(0).lt(1)).min(1),
+  /** What each layer then keeps, by sums of attention and by averages: one number a share. */
+  layers: z.array(z.strictObject({ sum: z.array(share), average: z.array(share) })),
+});
+
 export type KvquantProfile = z.infer<typeof kvquant>;
 export type RazorProfile = z.infer<typeof razor>;
+export type PrefixProfile = z.infer<typeof prefix>;
 
 /** @throws KvasirError `invalid_request` naming the field that is wrong, or the weights that the profile was made for */
 export function parseKvquantProfile(value: unknown, model: ModelShape): KvquantProfile {
@@ -79,6 +90,27 @@ export function parseRazorProfile(value: unknown, model: ModelShape): RazorProfi
     const wrong = heads.find((head, i) => head >= model.kvHeads || (i > 0 && head <= heads[i - 1]!));
     if (wrong !== undefined) {
       throw bad('razor-attention', `retrieval.${l}`, wrong, `KV heads 0..${model.kvHeads - 1}, ascending, each once`);
+    }
+  }
+  return profile;
+}
+
+/** @throws KvasirError as parseKvquantProfile */
+export function parsePrefixProfile(value: unknown, model: ModelShape): PrefixProfile {
+  const profile = parse('prefixkv', prefix, value, model);
+  const { shares, layers } = profile;
+  const falls = shares.findIndex((x, i) => i > 0 && x <= shares[i - 1]!);
+  if (falls >= 0) throw bad('prefixkv', `shares.${falls}`, shares[falls], `more than ${shares[falls - 1]}`);
+  for (const by of ['sum', 'average'] as const) {
+    const short = layers.findIndex(layer => layer[by].length !== shares.length);
+    if (short >= 0) {
+      const allowed = `${shares.length} numbers, one a share`;
+      throw bad('prefixkv', `layers.${short}.${by}`, `${layers[short]![by].length} numbers`, allowed);
+    }
+    for (const [i, share] of shares.entries()) {
+      const mean = layers.reduce((sum, layer) => sum + layer[by][i]!, 0) / layers.length;
+      if (Math.abs(mean - share) > 0.01)
+        throw bad('prefixkv', `layers.0.${by}.${i}`, `a mean of ${mean.toFixed(3)} over layers`, `${share}, the share`);
     }
   }
   return profile;

@@ -72,7 +72,9 @@ export class PlainDecoder {
     const view = (head: number) => this.#cache.views[layer]![head]!;
     let values = given && Array.from(given);
     let dropped = false;
-    while (view(heads[0]!).positions.length > rule.over) {
+    const { over } = rule;
+    const limit = typeof over === 'number' ? over : Math.floor(over.share * this.#cache.seen + 1e-9);
+    while (view(heads[0]!).positions.length > limit) {
       const entries = view(heads[0]!).positions.length;
       const free = Array.from({ length: entries }, (_, i) => i).slice(rule.first, entries - rule.last);
       if (free.length === 0) break;

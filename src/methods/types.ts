@@ -408,7 +408,8 @@ export interface StepRule {
 
 /** While a view holds more than `over` entries: drops the one with the lowest value among those not protected (ties: the earliest). */
 export interface EvictRule {
-  readonly over: number;
+  /** Entries, or a share of the tokens seen so far, the newest included. */
+  readonly over: number | { readonly share: number };
   /** `oldest`: the first unprotected one. `neighbours`: the lower of entries c and c + 1, c the view's cursor, which goes on cyclically (TreeKV). */
   readonly choose: 'lowest' | 'oldest' | 'neighbours';
   readonly value?: Expression;

@@ -1,30 +1,43 @@
 import { KvasirError } from '../../errors.ts';
 import type { LoadedModel } from '../loaded-model.ts';
 import { calibrateKvquant } from './kvquant.ts';
+import { calibratePrefix } from './prefixkv.ts';
 import { calibrateRazor } from './razor.ts';
 
+type Progress = (done: number, total: number) => void | Promise<void>;
+
+interface Calibration {
+  /** It reads a text; others make up what they need. */
+  readonly text: boolean;
+  make(model: LoadedModel, text: string, onProgress?: Progress): Promise<unknown>;
+}
+
+const MAKERS: Readonly<Record<string, Calibration>> = {
+  'razor-attention': { text: false, make: (model, _, onProgress) => calibrateRazor(model, onProgress) },
+  kvquant: { text: true, make: calibrateKvquant },
+  prefixkv: { text: true, make: calibratePrefix },
+};
+
 /** Kinds of profiles that can be made for a model. */
-export const CALIBRATIONS = ['razor-attention', 'kvquant'] as const;
+export const CALIBRATIONS: readonly string[] = Object.keys(MAKERS);
+
+/** Kinds that read a text. */
+export const TEXT_CALIBRATIONS: readonly string[] = CALIBRATIONS.filter(kind => MAKERS[kind]!.text);
 
 /** Makes a profile and gives it to the model. `text` is what calibration reads, where the kind needs any. */
 export async function calibrate(
   model: LoadedModel,
   kind: string,
   text: string,
-  onProgress?: (done: number, total: number) => void | Promise<void>,
+  onProgress?: Progress,
 ): Promise<unknown> {
-  const profile =
-    kind === 'razor-attention'
-      ? await calibrateRazor(model, onProgress)
-      : kind === 'kvquant'
-        ? await calibrateKvquant(model, text, onProgress)
-        : null;
-  if (!profile)
+  if (!CALIBRATIONS.includes(kind))
     throw new KvasirError('invalid_request', 'no such profile can be made', {
       field: 'method',
       value: kind,
       allowed: CALIBRATIONS,
     });
+  const profile = await MAKERS[kind]!.make(model, text, onProgress);
   model.setProfile(kind, profile);
   return profile;
 }

@@ -127,7 +127,9 @@ export class Run implements StepHooks {
     const attention = rules.some(ruleNeedsAttention)
       ? this.#context.sensor.step(this.sequence, layer, query, query.position)
       : null;
-    for (const rule of rules) new StepEvaluation(this.sequence, layer, attention, this.#state.cursors).run(rule);
+    // The row of this step is counted once all layers have run.
+    const seen = this.#state.seen + 1;
+    for (const rule of rules) new StepEvaluation(this.sequence, layer, attention, this.#state.cursors, seen).run(rule);
   }
 
   /** A row has gone through all layers. Pages that it filled are decided. */

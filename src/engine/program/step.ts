@@ -16,12 +16,21 @@ export class StepEvaluation {
   readonly #attention: StepAttention | null;
   /** i32 [layers * kvHeads]: where TreeKV's sweep stands; kept with the sequence. */
   readonly #cursors: Int32Array;
+  readonly #seen: number;
 
-  constructor(sequence: CacheSequence, layer: number, attention: StepAttention | null, cursors: Int32Array) {
+  /** @param seen tokens seen so far, the one of this step included */
+  constructor(
+    sequence: CacheSequence,
+    layer: number,
+    attention: StepAttention | null,
+    cursors: Int32Array,
+    seen: number,
+  ) {
     this.#sequence = sequence;
     this.#layer = layer;
     this.#attention = attention;
     this.#cursors = cursors;
+    this.#seen = seen;
   }
 
   run({ columns, evict, renumber }: StepRule): void {
@@ -92,7 +101,8 @@ export class StepEvaluation {
   /** How many entries a view has to lose. */
   #excess({ over, first, last }: EvictRule, head: number): number {
     const entries = this.#sequence.entries(this.#layer, head);
-    return Math.max(0, Math.min(entries - over, entries - first - last));
+    const limit = typeof over === 'number' ? over : Math.floor(over.share * this.#seen + 1e-9);
+    return Math.max(0, Math.min(entries - limit, entries - first - last));
   }
 
   #dropBy(rule: EvictRule, heads: readonly number[], values: Float32Array, count: number): void {
