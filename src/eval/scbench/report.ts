@@ -67,9 +67,34 @@ function scoreTable(cells: readonly ScbenchCell[]): CaptionedTable {
     }),
   );
   return {
-    caption: `Scores: % (${SANE * 100} % of the full cache or less: in brackets, no claim), by mode and tokens of context`,
+    caption: `Scores: % (full cache under ${SANE * 100} %: in brackets, no claim), by mode and tokens of context`,
     head: ['task', 'generator', 'cache', ...columns],
     rows: rows.filter(row => row.slice(3).some(text => text !== '')),
+  };
+}
+
+/** The same with a column a task, for comparing settings: one row a setting, mode and length. */
+export function scoreMatrix(cells: readonly ScbenchCell[]): CaptionedTable {
+  const columns = unique(cells.map(cell => cell.task)).flatMap(task => {
+    const own = cells.filter(cell => cell.task === task);
+    const kinds = own[0]?.category === 'multi' ? kindsOf(own) : [undefined];
+    return kinds.map(kind => ({ task, kind, name: kind ? `${task}: ${kind}` : task }));
+  });
+  const keys = unique(cells.map(cell => JSON.stringify([cell.cache, cell.mode, String(cell.length)])));
+  const generators = unique(cells.map(cell => `${cell.task} ${cell.generator}`));
+  return {
+    caption: `Scores: % (full cache under ${SANE * 100} %: in brackets, no claim); generators ${generators.join(', ')}`,
+    head: ['cache', 'mode', 'tokens', ...columns.map(({ name }) => name)],
+    rows: keys.map(key => {
+      const [cache, mode, length] = JSON.parse(key) as [string, string, string];
+      const shown = columns.map(({ task, kind }) => {
+        const cell = cells.find(
+          each => each.task === task && each.cache === cache && each.mode === mode && String(each.length) === length,
+        );
+        return cell ? scoreText(cells, cell, kind) : '';
+      });
+      return [cache, mode, length, ...shown];
+    }),
   };
 }
 
@@ -128,8 +153,8 @@ function turnTable(cells: readonly ScbenchCell[], measured: readonly Measured[])
 function stageTable(cells: readonly ScbenchCell[], measured: readonly Measured[]): CaptionedTable {
   return {
     caption:
-      'Stages: generation (the context run), compression (what the recipe took, and what was left), retrieval (share of the prompt tokens of later turns that stood in the cache), loading (outside of the cache, and brought back a step)',
-    head: ['cache', 'mode', 'prefill ms', 'recipe ms', 'held MiB', '% of full', 'peak MiB', 'reused', 'first token ms', 'parked MiB', 'KiB a step'], // biome-ignore format: one line
+      'Stages: generation (the context run), compression (what the recipe took, and entries and bytes that it left), retrieval (share of the prompt tokens of later turns that stood in the cache), loading (outside of the cache, and brought back a step)',
+    head: ['cache', 'mode', 'prefill ms', 'recipe ms', 'kept %', 'held MiB', '% of full', 'peak MiB', 'reused', 'first token ms', 'parked MiB', 'KiB a step'], // biome-ignore format: one line
     rows: bySetting(cells, measured, own => {
       const context = (name: keyof CellMeans['context']) => mean(own.map(cell => cell.context[name]));
       const later = own.flatMap(cell => cell.turns.slice(1));
@@ -138,6 +163,7 @@ function stageTable(cells: readonly ScbenchCell[], measured: readonly Measured[]
       return [
         context('prefillMs').toFixed(0),
         context('recipeMs').toFixed(0),
+        percent(context('kept') / context('tokens')),
         mebibytes(context('held')),
         percent(context('held') / full),
         mebibytes(context('peak')),
