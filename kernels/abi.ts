@@ -13,6 +13,7 @@ export const FORMAT_F16 = 1;
 export const FORMAT_INT8 = 2;
 export const FORMAT_SCALAR = 3;
 export const FORMAT_LATENT = 4;
+export const FORMAT_JOINT = 5;
 
 /**
  * LAYOUT: how the bytes of one (layer, KV head) cell of a page are used. Offsets are from the cell's start.
@@ -68,6 +69,11 @@ export const PLANE_ROW_SCALE = 36;
 export const PLANE_ROW_OFFSET = 40;
 export const PLANE_NORM = 44;
 export const PLANE_BASIS = 48;
+/**
+ * joint: KV heads whose channels, side by side, are transformed together and stored as PART records say, outside of the cell.
+ * The parameter block of each view holds the signs with which it adds up the heads: f16 [heads], +-1.
+ */
+export const PLANE_HEADS = 60;
 /** How ENCODE chooses outliers: OUTLIERS_*; rounds of the power iteration. */
 export const PLANE_OUTLIER_RULE = 52;
 export const PLANE_ROUNDS = 56;
@@ -199,6 +205,9 @@ export const KEY_TURN_STEP = 256;
 /** What a kernel accepts: head sizes are multiples of 8 up to 256, groups 1..16. */
 export const MAX_HEAD_DIM = 256;
 export const MAX_GROUP = 16;
+/** joint planes: channels of all heads, and of one part. */
+export const MAX_JOINT_WIDTH = 1024;
+export const MAX_JOINT_PART = 128;
 /** Work space of one thread, 64-byte aligned. */
 export const SCRATCH_BYTES = 458752;
 
@@ -286,7 +295,7 @@ export const KIND_NEAREST = 10;
  * are as if the last row were repeated (so that they widen no range); they are never seen.
  */
 export const ENCODE_BYTES = 48;
-/** Addresses of f32 [rows][headDim] (latent: [rows][rank]), as stored: no RoPE is applied. */
+/** Addresses of f32 [rows][headDim] (latent: [rows][rank]; joint: [heads][rows][headDim]), as stored: no RoPE is applied. */
 export const ENCODE_K = 0;
 export const ENCODE_V = 4;
 export const ENCODE_ROWS = 8;

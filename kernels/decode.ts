@@ -1,4 +1,5 @@
 import {
+  FORMAT_JOINT,
   FORMAT_LATENT,
   LAYOUT_FORMAT_K,
   LAYOUT_FORMAT_V,
@@ -23,6 +24,7 @@ import {
 import { decodePair } from './codes.ts';
 import { decodeHalf, decodeHalves } from './f16.ts';
 import { channelOf, hadamardLine, hadamardRows, rowOf } from './hadamard.ts';
+import { decodeJoint } from './joint.ts';
 import { decodeLatent } from './latent.ts';
 import { planeBase, planeBlock } from './plane.ts';
 import { DECODE } from './scratch.ts';
@@ -32,9 +34,11 @@ const ROWS: usize = DECODE + 4096;
 const ROW_BYTES: usize = 1088;
 const FACTORS: usize = ROWS + 2 * ROW_BYTES;
 
-/** Decodes tokens lo..hi of a scalar or latent K plane to f32 [headDim][64]; tokens beside them, up to groups of 8, may be written. */
+/** Decodes tokens lo..hi of a scalar, latent or joint K plane to f32 [headDim][64]; tokens beside them, up to groups of 8, may be written. */
 export function decodePlaneK(cell: usize, layout: usize, to: usize, lo: i32, hi: i32, scratch: usize): void {
-  if (load<i32>(layout, LAYOUT_FORMAT_K) === FORMAT_LATENT) decodeLatent(cell, layout, true, to, lo, hi, scratch);
+  const format = load<i32>(layout, LAYOUT_FORMAT_K);
+  if (format === FORMAT_LATENT) decodeLatent(cell, layout, true, to, lo, hi, scratch);
+  else if (format === FORMAT_JOINT) decodeJoint(cell, layout, to, lo & ~7, (hi + 7) & ~7, scratch);
   else decodeScalar(cell, layout, true, to, lo & ~7, (hi + 7) & ~7, scratch);
 }
 

@@ -2,6 +2,7 @@ import {
   FORMAT_F16,
   FORMAT_F32,
   FORMAT_INT8,
+  FORMAT_JOINT,
   FORMAT_LATENT,
   FORMAT_SCALAR,
   LAYOUT_BIAS,
@@ -28,6 +29,7 @@ import { type PlanePlan, planPlane, writePlane } from './plane-layout.ts';
 import type { CacheShape, FormatName } from './types.ts';
 
 const FORMAT_CODES: Readonly<Record<FormatName, number>> = { f32: FORMAT_F32, f16: FORMAT_F16, int8: FORMAT_INT8 };
+const PLANE_CODES = { scalar: FORMAT_SCALAR, latent: FORMAT_LATENT, joint: FORMAT_JOINT } as const;
 const ELEMENT_BYTES: Readonly<Record<FormatName, number>> = { f32: 4, f16: 2, int8: 1 };
 const HEADER_BYTES = 16;
 
@@ -141,11 +143,12 @@ export function writeCell(memory: Memory, record: number, tables: number, plan: 
   u32[at + LAYOUT_KEYS_UNROTATED / 4] = layout.keysUnrotated ? 1 : 0;
   u32[at + LAYOUT_ROTARY / 4] = shape.rotary;
   u32[at + LAYOUT_HEADER / 4] = layout.headerAt + 1;
-  if (planK) writePlane(memory, record + LAYOUT_PLANE_K, tables, planK, k);
+  // Offsets of a joint plane count from the start of what its views share.
+  if (planK) writePlane(memory, record + LAYOUT_PLANE_K, tables, planK, planK.format.kind === 'joint' ? 0 : k);
   if (planV) writePlane(memory, record + LAYOUT_PLANE_V, tables + plan.tablesV, planV, v);
 }
 
 function formatCode(format: PlaneFormat): number {
   if (isExact(format)) return FORMAT_CODES[format];
-  return format.kind === 'latent' ? FORMAT_LATENT : FORMAT_SCALAR;
+  return PLANE_CODES[format.kind];
 }

@@ -5,9 +5,10 @@ import type { FormatName } from './types.ts';
  *   exact   f32, f16, int8: rows can be appended and moved one by one
  *   scalar  codes and parameters: x = side[c] * (LUT[code] * scale + offset), plus outliers, plus a low-rank pair
  *   latent  rows of width `rank` that several views share: x = norm[row] * (C[row] . B), B and norm each view's own
- * Pages with a scalar or latent plane are immutable: entries can be masked out, never moved or written again.
+ *   joint   rows of several KV heads, rotated together and then stored as scalar parts; each view reads its own channels back
+ * Pages with a scalar, latent or joint plane are immutable: entries can be masked out, never moved or written again.
  */
-export type PlaneFormat = FormatName | ScalarFormat | LatentFormat;
+export type PlaneFormat = FormatName | ScalarFormat | LatentFormat | JointFormat;
 
 /** The one-rule scalar format. Bits an element: sum over parts of bits + 16 * params / group, 32 an outlier, 16 an element of A and B. */
 export interface ScalarFormat {
@@ -95,6 +96,18 @@ export interface LatentFormat {
   readonly basis: boolean;
   /** Each view has an f32 factor a row, in its cell. */
   readonly norms: boolean;
+}
+
+/**
+ * Keys of several KV heads side by side, under one orthonormal Hadamard transform (RotateKV). The parts cover the
+ * heads * headDim transformed channels; a view undoes the transform for its own channels when it reads. K planes only.
+ */
+export interface JointFormat {
+  readonly kind: 'joint';
+  /** KV heads: a power of two; so is headDim, and their product is at most 1024. */
+  readonly heads: number;
+  /** At most 128 channels each; no transform, side factors or shared parameters. */
+  readonly parts: readonly ScalarPart[];
 }
 
 export function isExact(format: PlaneFormat): format is FormatName {

@@ -4,9 +4,11 @@ import type { CellLayout } from './cell-layout.ts';
 import type { Content } from './content.ts';
 import type { Cut } from './cut.ts';
 import type { Holds } from './encode-plan.ts';
+import { isExact, type JointFormat, type ScalarFormat } from './format.ts';
+import { jointSigns } from './plane-layout.ts';
 import { Ref } from './ref-list.ts';
 import type { SharedEntry } from './shared-blocks.ts';
-import type { JoinedPlane, JoinItem } from './types.ts';
+import type { JoinedPlane, JoinItem, OwnPlane } from './types.ts';
 
 /** A checked item of a join plan. */
 export interface JoinJob {
@@ -20,12 +22,12 @@ export interface JoinJob {
   readonly shifts: Int32Array;
   /** Where each view's entries lie now: words (cell, layout, row). */
   readonly places: readonly Uint32Array[];
-  /** One parameter block a view; empty where the format has no basis. */
+  /** One parameter block a view (basis, signs); empty where the format has none. */
   readonly basesK: readonly SharedEntry[];
   readonly basesV: readonly SharedEntry[];
 }
 
-const PLACE_WORDS = 3;
+export const PLACE_WORDS = 3;
 const ref = new Ref();
 
 /** Raises `invalid_request` naming the first item that is wrong; `kv_cache_full` or `memory_limit` for blocks and layouts. */
@@ -48,9 +50,11 @@ export function checkJoin(c: Content, items: readonly JoinItem[], holds: Holds):
     const count = checkEntries(c, item, views, bad);
     for (const plane of ['k', 'v'] as const) {
       const { format } = item[plane];
-      if (format?.kind !== 'latent') throw bad(`${plane}.format`, format, 'a latent format');
-      c.storage.layouts.sharedValues(format, plane, `plan[${n}].${plane}.format`);
-      checkPlane(item, plane, count, bad);
+      const field = `plan[${n}].${plane}.format`;
+      if (!KINDS.includes(format?.kind)) throw bad(`${plane}.format`, format, 'a latent, scalar or joint format');
+      const values = c.storage.layouts.sharedValues(format, plane, field);
+      if (isJoined(item[plane])) checkPlane(item[plane], plane, item.views.length, count, bad);
+      else checkOwn(format as ScalarFormat | JointFormat, plane, values, views.length, bad);
     }
     const like = layoutOf(c, views[0]!);
     for (const view of views) {
@@ -62,7 +66,7 @@ export function checkJoin(c: Content, items: readonly JoinItem[], holds: Holds):
     const { stored, shifts, places } = locate(c, item, views, count, bad);
     const layout = holds.layout(item.k.format, item.v.format, like);
     const bases = (plane: 'k' | 'v', values: number) =>
-      (item[plane].bases ?? []).map((base, i) => holds.shared(base, values, `plan[${n}].${plane}.bases[${i}]`));
+      blocksOf(item[plane]).map((base, i) => holds.shared(base, values, `plan[${n}].${plane}.bases[${i}]`));
     const basesK = bases('k', layout.sharedValuesK);
     const basesV = bases('v', layout.sharedValuesV);
     return { item, layout, views, count, stored, shifts, places, basesK, basesV };
@@ -89,23 +93,50 @@ function checkEntries(c: Content, { entries }: JoinItem, views: readonly number[
   return count;
 }
 
-function checkPlane(item: JoinItem, plane: 'k' | 'v', count: number, bad: Bad): void {
-  const { format, rows, norms, bases }: JoinedPlane = item[plane];
-  const { views } = item;
+const KINDS: readonly unknown[] = ['latent', 'scalar', 'joint'];
+
+/** Do the views share rows that come with the plan? */
+export function isJoined(plane: JoinedPlane | OwnPlane): plane is JoinedPlane {
+  return plane.format.kind === 'latent';
+}
+
+/** The parameter blocks of the views. */
+function blocksOf(plane: JoinedPlane | OwnPlane) {
+  if (isJoined(plane)) return plane.bases ?? [];
+  if (plane.format.kind !== 'joint') return [];
+  const { heads } = plane.format;
+  return Array.from({ length: heads }, (_, i) => ({ key: `joint/${heads}/${i}`, values: jointSigns(heads, i) }));
+}
+
+function checkOwn(format: ScalarFormat | JointFormat, plane: 'k' | 'v', values: number, views: number, bad: Bad): void {
+  if (format.kind === 'joint') {
+    if (format.heads !== views) throw bad(`${plane}.format.heads`, format.heads, `${views}, as there are views`);
+  } else if (values > 0) {
+    throw bad(`${plane}.format`, `${values} shared values`, 'a format whose parameters lie in its pages');
+  }
+}
+
+function checkPlane(
+  { format, rows, norms, bases }: JoinedPlane,
+  plane: 'k' | 'v',
+  views: number,
+  count: number,
+  bad: Bad,
+): void {
   if (rows.length !== count * format.rank) {
     throw bad(`${plane}.rows`, rows.length, `${count} rows of ${format.rank} values`);
   }
-  const needed = format.norms ? views.length : 0;
+  const needed = format.norms ? views : 0;
   if ((norms?.length ?? 0) !== needed) throw bad(`${plane}.norms`, norms?.length ?? 0, `${needed} arrays`);
   for (const [i, list] of (norms ?? []).entries()) {
     if (list.length !== count) throw bad(`${plane}.norms[${i}]`, list.length, `${count} values, one an entry`);
   }
-  const blocks = format.basis ? views.length : 0;
+  const blocks = format.basis ? views : 0;
   if ((bases?.length ?? 0) !== blocks) throw bad(`${plane}.bases`, bases?.length ?? 0, `${blocks} parameter blocks`);
 }
 
-/** Where the entries lie and at which positions; these must be the same in all views. */
-function locate(c: Content, { entries }: JoinItem, views: readonly number[], count: number, bad: Bad) {
+/** Where the entries lie and at which positions; these must be the same in all views. Rows of own planes must be exact. */
+function locate(c: Content, { entries, k, v }: JoinItem, views: readonly number[], count: number, bad: Bad) {
   const stored = new Int32Array(count);
   const shifts = new Int32Array(count);
   const places = views.map((view, i) => {
@@ -115,9 +146,12 @@ function locate(c: Content, { entries }: JoinItem, views: readonly number[], cou
     for (let r = 0; r < c.refs[view]! && next < count; r++) {
       ref.load(c.storage.memory, c.ref(view, r));
       const end = entry + ref.live;
+      const { formatK, formatV } = c.storage.layouts.get(ref.layout);
+      const encoded = (!isJoined(k) && !isExact(formatK)) || (!isJoined(v) && !isExact(formatV));
       for (let row = ref.first; row < ref.end && entry < end && next < count; row++) {
         if (!hasRow(ref.lo, ref.hi, row)) continue;
         if (entry++ !== entries[i]![next]) continue;
+        if (encoded) throw bad(`entries[${i}][${next}]`, entry - 1, 'entries whose rows are exact');
         const position = c.storedPosition(ref, row);
         if (i === 0) {
           stored[next] = position;

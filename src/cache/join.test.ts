@@ -49,8 +49,11 @@ function entriesFrom(from: number, to: number): Uint32Array {
   return Uint32Array.from({ length: to - from }, (_, i) => from + i);
 }
 
+/** Both planes of it come with the plan. */
+type Shared = JoinItem & { readonly k: JoinedPlane; readonly v: JoinedPlane };
+
 /** Carries an item out on the model. */
-function joinModel(model: Model, item: JoinItem, tolerance = 0.01): void {
+function joinModel(model: Model, item: Shared, tolerance = 0.01): void {
   for (const [i, { slot, head }] of item.views.entries()) {
     const view = slot * shape.kvHeads + head;
     const taken = new Set(item.entries[i]);
@@ -105,7 +108,7 @@ describe.each(BACKENDS)('on %s kernels', name => {
     }
     const before = cache.stats();
     const entries = views.map(() => Uint32Array.from({ length: count }, (_, i) => (i < 2 ? i : i + 3)));
-    const item: JoinItem = {
+    const item: Shared = {
       ...{ views, entries },
       k: plane(directions, count, 2, 'k'),
       v: plane({ ...projected, norms: true }, count, 2, 'v'),
@@ -141,7 +144,7 @@ describe.each(BACKENDS)('on %s kernels', name => {
   test('everything of six views joined; pages go when the last view lets go', () => {
     const { sequence, model } = open(128);
     const views = Array.from({ length: 6 }, (_, i) => ({ slot: Math.floor(i / 2), head: i % 2 }));
-    const item: JoinItem = {
+    const item: Shared = {
       ...{ views, entries: views.map(() => entriesFrom(0, 128)) },
       k: plane(projected, 128, 6, 'k'),
       v: plane(directions, 128, 6, 'v'),
@@ -174,7 +177,7 @@ describe.each(BACKENDS)('on %s kernels', name => {
   test('a column set on a shared joint page copies it with its rows for all views', () => {
     const { sequence, model } = open(70, { ...f32, columns: ['score'] });
     const views = [0, 1, 2].map(slot => ({ slot, head: 0 }));
-    const item: JoinItem = {
+    const item: Shared = {
       ...{ views, entries: views.map(() => entriesFrom(0, 70)) },
       ...{ k: plane(projected, 70, 3, 'k'), v: plane(projected, 70, 3, 'v') },
     };
@@ -222,7 +225,7 @@ describe.each(BACKENDS)('on %s kernels', name => {
     const { sequence, model } = open(150, { ...f32, columns: ['bias'] }, budget);
     sequence.reserve(30);
     const views = [0, 1].map(slot => ({ slot, head: 1 }));
-    const item: JoinItem = {
+    const item: Shared = {
       ...{ views, entries: views.map(() => entriesFrom(3, 140)) },
       ...{ k: plane(projected, 137, 2, 'k'), v: plane(projected, 137, 2, 'v') },
     };
@@ -268,7 +271,7 @@ describe.each(BACKENDS)('on %s kernels', name => {
     { slot: 0, head: 0 },
     { slot: 1, head: 0 },
   ];
-  const good: JoinItem = {
+  const good: Shared = {
     ...{ views, entries: [entriesFrom(0, 64), entriesFrom(0, 64)] },
     ...{ k: plane(projected, 64, 2, 'k'), v: plane(directions, 64, 2, 'v') },
   };
@@ -282,7 +285,7 @@ describe.each(BACKENDS)('on %s kernels', name => {
     ['plan[0].entries[1]', [{ ...good, entries: [entriesFrom(0, 64), entriesFrom(50, 114)] }]],
     ['plan[0].entries[0]', [{ ...good, entries: [entriesFrom(0, 64).reverse(), entriesFrom(0, 64)] }]],
     ['plan[0].entries[1][0]', [{ ...good, entries: [entriesFrom(0, 64), entriesFrom(1, 65)] }]],
-    ['plan[0].k.format', [{ ...good, k: { ...good.k, format: { kind: 'scalar' } as never } }]],
+    ['plan[0].k.format', [{ ...good, k: { ...good.k, format: { kind: 'vector' } as never } }]],
     ['plan[0].k.rows', [{ ...good, k: { ...good.k, rows: draw(64 * 8 - 1) } }]],
     ['plan[0].v.norms', [{ ...good, v: { format: directions, rows: good.v.rows } }]],
     ['plan[0].v.norms[1]', [{ ...good, v: { ...good.v, norms: [draw(64), draw(63)] } }]],

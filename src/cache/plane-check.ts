@@ -1,6 +1,6 @@
-import { MAX_HEAD_DIM, PAGE_TOKENS } from '../../kernels/abi.ts';
+import { MAX_HEAD_DIM, MAX_JOINT_PART, MAX_JOINT_WIDTH, PAGE_TOKENS } from '../../kernels/abi.ts';
 import { KvasirError } from '../errors.ts';
-import type { LatentFormat, OutlierRule, ScalarFormat, ScalarPart } from './format.ts';
+import type { JointFormat, LatentFormat, OutlierRule, ScalarFormat, ScalarPart } from './format.ts';
 
 /** Widest shared rows that the kernels take. */
 export const MAX_LATENT_RANK = 1024;
@@ -9,11 +9,18 @@ export const MAX_LATENT_RANK = 1024;
  * Checks what a plane format promises. Raises `invalid_request` naming the field (`field` is the path of the format itself,
  * for example `k`), the value and what is allowed.
  */
-export function checkPlaneFormat(format: ScalarFormat | LatentFormat, headDim: number, field: string): void {
+export function checkPlaneFormat(
+  format: ScalarFormat | LatentFormat | JointFormat,
+  headDim: number,
+  plane: 'k' | 'v',
+  field: string,
+): void {
   const check = checker(field);
-  check('', format?.kind, format?.kind === 'scalar' || format?.kind === 'latent', 'a scalar or latent plane format');
+  const known = plane === 'k' ? ['scalar', 'latent', 'joint'] : ['scalar', 'latent'];
+  check('', format?.kind, known.includes(format?.kind), `a plane format: ${known.join(', ')}`);
   check('headDim', headDim, within(headDim, 8, MAX_HEAD_DIM) && headDim % 8 === 0, 'a multiple of 8, 8 to 256');
   if (format.kind === 'latent') checkLatent(format, headDim, check);
+  else if (format.kind === 'joint') checkJoint(format, headDim, field, check);
   else checkScalar(format, headDim, field, check);
 }
 
@@ -46,14 +53,33 @@ function checkLatent(format: LatentFormat, headDim: number, check: Check): void 
   if (!format.basis) check('rank', rank, rank === headDim, `headDim (${headDim}) where there is no basis`);
 }
 
+function checkJoint({ heads, parts }: JointFormat, headDim: number, field: string, check: Check): void {
+  const isPower = (n: number) => (n & (n - 1)) === 0;
+  const most = MAX_JOINT_WIDTH / headDim;
+  check('headDim', headDim, isPower(headDim), 'a power of two for heads that are rotated together');
+  check('heads', heads, within(heads, 1, most) && isPower(heads), `a power of two, at most ${most}`);
+  checkParts(parts, heads * headDim, field, check);
+  for (const [i, part] of parts.entries()) {
+    const at = `parts[${i}]`;
+    const width = channelsOf(part, heads * headDim).length;
+    check(`${at}.channels`, width, width <= MAX_JOINT_PART, `at most ${MAX_JOINT_PART} channels`);
+    check(`${at}.transform`, part.transform, part.transform === undefined, 'none: the heads are transformed together');
+    check(`${at}.side`, part.side, !part.side, 'none');
+    check(`${at}.scope`, part.scope, part.scope !== 'shared', 'page');
+  }
+}
+
+function checkParts(parts: readonly ScalarPart[], width: number, field: string, check: Check): void {
+  check('parts', parts, Array.isArray(parts) && parts.length >= 1 && parts.length <= width, 'at least one part');
+  const seen = new Uint8Array(width);
+  for (const [i, part] of parts.entries()) checkPart(part, width, parts.length, checker(`${field}.parts[${i}]`), seen);
+  const missing = seen.indexOf(0);
+  check('parts', missing, missing < 0, `channel sets that cover 0 to ${width - 1}: channel ${missing} is in none`);
+}
+
 function checkScalar(format: ScalarFormat, headDim: number, field: string, check: Check): void {
   const { parts } = format;
-  check('parts', parts, Array.isArray(parts) && parts.length >= 1 && parts.length <= headDim, 'at least one part');
-  const seen = new Uint8Array(headDim);
-  for (const [i, part] of parts.entries())
-    checkPart(part, headDim, parts.length, checker(`${field}.parts[${i}]`), seen);
-  const missing = seen.indexOf(0);
-  check('parts', missing, missing < 0, `channel sets that cover 0 to ${headDim - 1}: channel ${missing} is in none`);
+  checkParts(parts, headDim, field, check);
   if (format.outliers) checkOutliers(format.outliers, parts, check);
   const lowRank = format.lowRank;
   if (lowRank) {

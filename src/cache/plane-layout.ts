@@ -28,6 +28,7 @@ import {
   PLANE_B,
   PLANE_BASIS,
   PLANE_BITS,
+  PLANE_HEADS,
   PLANE_NORM,
   PLANE_OUTLIER_INDEX,
   PLANE_OUTLIER_RULE,
@@ -46,21 +47,24 @@ import {
   RANGE_TERNARY,
 } from '../../kernels/abi.ts';
 import type { Memory } from '../backend/types.ts';
-import type { LatentFormat, OutlierRule, ScalarFormat, ScalarPart } from './format.ts';
+import type { JointFormat, LatentFormat, OutlierRule, ScalarFormat, ScalarPart } from './format.ts';
 import { channelsOf, checkPlaneFormat } from './plane-check.ts';
 
 /**
- * Where everything of a scalar or latent plane lies (kernels/abi.ts: PLANE, PART). Offsets within a plan count from the
+ * Where everything of a scalar, latent or joint plane lies (kernels/abi.ts: PLANE, PART). Offsets within a plan count from the
  * plane's start; every array begins at a multiple of 16 bytes.
  */
 export interface PlanePlan {
-  readonly format: ScalarFormat | LatentFormat;
+  readonly format: ScalarFormat | LatentFormat | JointFormat;
   /**
    * Bytes in the cell, a multiple of 16; the plane may begin at any multiple of 16. scalar: codes, parameters, outliers, low-rank
-   * pair. latent: this view's norms (0 without norms).
+   * pair. latent: this view's norms (0 without norms). joint: 0.
    */
   readonly bytes: number;
-  /** latent: bytes of the shared rows of a page (codes, then row scales and offsets), outside of cells; scalar: 0. */
+  /**
+   * Bytes of what the views of a page share, outside of cells. latent: codes, then row scales and offsets; joint: codes and
+   * parameters; scalar: 0.
+   */
   readonly rowsBytes: number;
   /**
    * Bytes of the tables that a PLANE record points to (PART records, LUTs, channel lists), a multiple of 16: the caller owns
@@ -69,12 +73,13 @@ export interface PlanePlan {
   readonly tableBytes: number;
   /**
    * f16 values in the parameter block. scalar: part by part, scale[width] and offset[width] where the part's scope is `shared`
-   * (no offsets for `absmax` and `sign`), then side[width]; latent: basis [rank, headDim], one block a view. 0: no block.
+   * (no offsets for `absmax` and `sign`), then side[width]; latent: basis [rank, headDim], one block a view; joint: signs [heads],
+   * one block a view (jointSigns). 0: no block.
    */
   readonly sharedValues: number;
   /** Bytes in the cell as bits an element: what the plane costs, but for shared rows and shared parameters. */
   readonly bitsPerElement: number;
-  /** scalar only. */
+  /** scalar and joint. */
   readonly parts: readonly PartPlan[];
   /** Outlier slots of a page; 0: none. */
   readonly outliers: number;
@@ -107,13 +112,14 @@ export interface PartPlan {
 
 /** Raises `invalid_request` where the format does not hold together; `field` is its path in messages. */
 export function planPlane(
-  format: ScalarFormat | LatentFormat,
+  format: ScalarFormat | LatentFormat | JointFormat,
   headDim: number,
   plane: 'k' | 'v',
   field: string = plane,
 ): PlanePlan {
-  checkPlaneFormat(format, headDim, field);
-  return format.kind === 'latent' ? planLatent(format, headDim) : planScalar(format, headDim, plane);
+  checkPlaneFormat(format, headDim, plane, field);
+  if (format.kind === 'latent') return planLatent(format, headDim);
+  return format.kind === 'joint' ? planJoint(format, headDim) : planScalar(format, headDim, plane);
 }
 
 /**
@@ -209,6 +215,22 @@ function codeBytes(rows: number, lanes: number, bits: number): number {
   return Math.ceil(rows / 2) * Math.ceil((lanes * bits) / 64) * 16;
 }
 
+/** A scalar plane as wide as all heads, shared by their views. */
+function planJoint(format: JointFormat, headDim: number): PlanePlan {
+  const { parts, heads } = format;
+  const plan = planScalar({ kind: 'scalar', parts }, heads * headDim, 'k');
+  return { ...plan, format, bytes: 0, rowsBytes: plan.bytes, sharedValues: heads, bitsPerElement: 0 };
+}
+
+/** With which signs view `view` of a joint page adds up the transformed heads: a row of the Hadamard matrix of the heads. */
+export function jointSigns(heads: number, view: number): Float32Array {
+  return Float32Array.from({ length: heads }, (_, head) => {
+    let odd = 0;
+    for (let rest = head & view; rest > 0; rest &= rest - 1) odd ^= 1;
+    return odd ? -1 : 1;
+  });
+}
+
 function planLatent(format: LatentFormat, headDim: number): PlanePlan {
   const rows = cursor();
   rows.take((PAGE_TOKENS * format.rank * format.bits) / 8);
@@ -256,7 +278,8 @@ export function writePlane(memory: Memory, record: number, tables: number, plan:
     set(PLANE_BASIS, plan.format.basis ? 1 : 0);
     return;
   }
-  const { outliers, lowRank } = plan.format;
+  const { outliers, lowRank } = plan.format.kind === 'scalar' ? plan.format : {};
+  if (plan.format.kind === 'joint') set(PLANE_HEADS, plan.format.heads);
   set(PLANE_PARTS, tables);
   set(PLANE_PART_COUNT, plan.parts.length);
   set(PLANE_OUTLIERS, plan.outliers);

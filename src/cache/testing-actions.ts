@@ -10,7 +10,7 @@ import { type EncodeItem, FORMAT_NAMES, type JoinedPlane, type SharedBlock } fro
 /** Largest error of one number that a format may bring to values between -top and top. */
 function allowedError(format: PlaneFormat, row: ArrayLike<number>, top: number): number {
   if (isExact(format)) return tolerance(format, row);
-  if (format.kind === 'latent') return Number.POSITIVE_INFINITY;
+  if (format.kind !== 'scalar') return Number.POSITIVE_INFINITY;
   // Half a step of the widest range there can be, and f16 parameters.
   const steps = format.parts.map(({ bits, transform, range }) => {
     const stretch = transform ? Math.sqrt(row.length) : 1;

@@ -1,5 +1,5 @@
 /** The words of the cache (docs/architecture.md, "Words"). This room knows no method and no model. */
-import type { LatentFormat, PlaneFormat } from './format.ts';
+import type { JointFormat, LatentFormat, PlaneFormat, ScalarFormat } from './format.ts';
 
 export type FormatName = 'f32' | 'f16' | 'int8';
 export const FORMAT_NAMES = ['f32', 'f16', 'int8'] as const satisfies readonly FormatName[];
@@ -179,8 +179,16 @@ export interface JoinItem {
   readonly views: readonly { readonly slot: number; readonly head: number }[];
   /** Entries in each view that become the shared rows, ascending; all arrays have the same length and positions. */
   readonly entries: readonly Uint32Array[];
-  readonly k: JoinedPlane;
-  readonly v: JoinedPlane;
+  readonly k: JoinedPlane | OwnPlane;
+  readonly v: JoinedPlane | OwnPlane;
+}
+
+/**
+ * A plane that keeps the views' own rows, which must be exact: `scalar` in each view's cell, `joint` in the page for all of
+ * them, which are the format's heads in order. No shared parameters.
+ */
+export interface OwnPlane {
+  readonly format: ScalarFormat | JointFormat;
 }
 
 export interface JoinedPlane {

@@ -40,7 +40,7 @@ import { turnTable } from '../../kernels/reference/turn.ts';
 import type { CpuKernels } from '../../src/backend/cpu/kernels.ts';
 import { type CellPlan, planCell, writeCell } from '../../src/cache/cell-layout.ts';
 import { isExact, type LatentFormat, type PlaneFormat } from '../../src/cache/format.ts';
-import type { PlanePlan } from '../../src/cache/plane-layout.ts';
+import { jointSigns, type PlanePlan } from '../../src/cache/plane-layout.ts';
 
 export interface LayoutSpec {
   readonly k: PlaneFormat;
@@ -177,10 +177,15 @@ export class Scene {
     if (count > 0) this.kernels.run(KIND_ENCODE, at, 1);
   }
 
-  /** A parameter block of random factors, or a random basis. */
+  /** A parameter block of random factors, a random basis, or the signs of one of the heads. */
   #block(plan: PlanePlan): number {
     const address = this.alloc(plan.sharedValues * 2);
     const { u16 } = this.kernels.memory;
+    if (plan.format.kind === 'joint') {
+      const { heads } = plan.format;
+      u16.set(Uint16Array.from(jointSigns(heads, this.random.int(heads)), encodeHalf), address / 2);
+      return address;
+    }
     for (let i = 0; i < plan.sharedValues; i++) {
       const x = isLatent(plan) ? this.random.normal() / Math.sqrt(plan.rank) : 0.5 + this.random.uniform();
       u16[address / 2 + i] = encodeHalf(x);
@@ -251,5 +256,6 @@ function isLatent(plan: PlanePlan | null): plan is PlanePlan & { readonly format
 }
 
 function rowWidth(plan: PlanePlan | null, headDim: number): number {
+  if (plan?.format.kind === 'joint') return plan.format.heads * headDim;
   return isLatent(plan) ? plan.rank : headDim;
 }

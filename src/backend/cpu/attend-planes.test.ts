@@ -163,6 +163,20 @@ const SPECS: [string, LayoutSpec][] = [
   ],
   ['latent rows', { k: latent(64, 16, false, true), v: latent(64, 8, false, true) }],
   ['latent with bases', { k: latent(24, 16, true, false), v: latent(96, 4, true, true) }],
+  [
+    'keys of four heads together',
+    {
+      k: {
+        kind: 'joint',
+        heads: 4,
+        parts: [
+          { bits: 2, along: 'channel', clip: 0.8, channels: Array.from({ length: 128 }, (_, i) => (i * 37) % 256) },
+          { bits: 3, along: 'channel', channels: Array.from({ length: 128 }, (_, i) => ((i + 128) * 37) % 256) },
+        ],
+      },
+      v: scalar({ bits: 2, along: 'channel', clip: 0.8, transform: 'hadamard' }),
+    },
+  ],
   ['scalar keys, f16 values', { k: scalar({ bits: 2, along: 'token' }), v: 'f16' }],
   ['f32 keys, scalar values', { k: 'f32', v: scalar({ bits: 2, along: 'channel' }) }],
 ];
