@@ -4,6 +4,8 @@ import type {
   Clusters,
   DistanceSignal,
   GramSignal,
+  Nearest,
+  NearestSignal,
   PerHead,
   RangeSignal,
   RowSignal,
@@ -49,12 +51,14 @@ export function plainSignal<S extends SignalRequest>(scene: PlainScene, request:
 function compute(
   scene: PlainScene,
   request: SignalRequest,
-): PerHead | Float32Array | Float64Array | readonly Clusters[] {
+): PerHead | Float32Array | Float64Array | Int32Array | readonly Clusters[] | readonly Nearest[] {
   switch (request.signal) {
     case 'attention':
       return attention(scene, request);
     case 'hidden-norm':
       return hiddenNorms(scene);
+    case 'hidden-peaks':
+      return hiddenPeaks(scene, request.count);
     case 'key-norm':
     case 'value-norm':
       return norms(scene, request);
@@ -63,6 +67,8 @@ function compute(
       return cosines(scene, request);
     case 'distance':
       return distances(scene, request);
+    case 'nearest':
+      return nearest(scene, request);
     case 'gram':
       return gram(scene, request);
     case 'ranges':
@@ -161,6 +167,14 @@ function hiddenNorms(scene: PlainScene): Float32Array {
   );
 }
 
+/** Positions of the rows that own the `count` elements of greatest magnitude, the earlier of equal ones. */
+function hiddenPeaks({ hidden, rowPositions }: PlainScene, count: number): Int32Array {
+  const width = hidden.length / Math.max(1, rowPositions.length);
+  const order = [...hidden.keys()].sort((a, b) => Math.abs(hidden[b]!) - Math.abs(hidden[a]!) || a - b);
+  const rows = new Set(order.slice(0, count).map(i => Math.floor(i / width)));
+  return Int32Array.from(rows, row => rowPositions[row]!).sort();
+}
+
 function norm(x: Float64Array, i: number, d: number): number {
   return Math.sqrt(dot(x, i * d, x, i * d, d));
 }
@@ -195,6 +209,24 @@ function distances(scene: PlainScene, { of, pairs }: DistanceSignal): Float32Arr
       const [a, b] = [list[2 * p]! * d, list[2 * p + 1]! * d];
       return view[of].subarray(a, a + d).reduce((sum, x, c) => sum + (x - view[of][b + c]!) ** 2, 0);
     });
+  });
+}
+
+function nearest(scene: PlainScene, { of, centres, members }: NearestSignal): Nearest[] {
+  const d = scene.headDim;
+  return scene.views[scene.layer]!.map((view, head) => {
+    const found = Array.from(members[head]!, member => {
+      const cosines = Array.from(centres[head]!, centre => {
+        const length = norm(view[of], member, d) * norm(view[of], centre, d);
+        return length > 0 ? dot(view[of], member * d, view[of], centre * d, d) / length : 0;
+      });
+      const most = Math.max(...cosines);
+      return { place: cosines.indexOf(most), cosine: Math.max(-1, Math.min(1, most)) };
+    });
+    return {
+      place: Uint32Array.from(found, ({ place }) => place),
+      cosine: Float32Array.from(found, ({ cosine }) => cosine),
+    };
   });
 }
 

@@ -1,6 +1,6 @@
 import { keepEntries, mergeEntries, storeColumn } from './testing-actions.ts';
 import { type PlainScene, type PlainView, plainSignal } from './testing-signals.ts';
-import type { Action, CacheLayer, ModelShape, Policy, PromptLayer, SignalRequest, SignalValue } from './types.ts';
+import type { Action, FilledLayer, ModelShape, Policy, PromptLayer, SignalRequest, SignalValue } from './types.ts';
 
 /**
  * A cache without an engine: float64 arrays of random tokens on which a policy's sense, decide and actions run by the book.
@@ -128,7 +128,9 @@ export class PlainCache {
   }
 
   /** The layer at rest. */
-  at(layer: number): CacheLayer {
+  at(layer: number): FilledLayer {
+    const none = new Float64Array(0);
+    const scene = this.#scene(layer, { q: none, k: none, v: none, hidden: none }, new Int32Array(0));
     const view = (head: number, of = layer) => this.views[of]![head]!;
     return {
       layer,
@@ -152,6 +154,20 @@ export class PlainCache {
         return this.#state as T;
       },
       random: () => plainRandom(this.#seed * 7919 + layer),
+      signal: request => plainSignal(scene, request),
+    };
+  }
+
+  #scene(layer: number, rows: PlainRows, positions: Int32Array): PlainScene {
+    return {
+      headDim: this.model.headDim,
+      group: this.model.group,
+      window: this.model.layerWindow[layer]!,
+      views: this.views,
+      layer,
+      q: rows.q,
+      rowPositions: positions,
+      hidden: rows.hidden,
     };
   }
 
@@ -163,23 +179,15 @@ export class PlainCache {
     asked: readonly SignalRequest[],
     last = true,
   ): PromptLayer {
-    const scene: PlainScene = {
-      headDim: this.model.headDim,
-      group: this.model.group,
-      window: this.model.layerWindow[layer]!,
-      views: this.views,
-      layer,
-      q: rows.q,
-      rowPositions: positions,
-      hidden: rows.hidden,
-    };
+    const scene = this.#scene(layer, rows, positions);
     const names = new Set(asked.map(request => JSON.stringify(request)));
     return {
       ...this.at(layer),
       rows: positions.length,
       last,
       signal: <S extends SignalRequest>(request: S): SignalValue<S> => {
-        const announced = request.signal === 'distance' || names.has(JSON.stringify(request));
+        const late = request.signal === 'distance' || request.signal === 'nearest';
+        const announced = late || names.has(JSON.stringify(request));
         if (!announced) throw new Error(`Not asked for: ${JSON.stringify(request)}`);
         return plainSignal(scene, request);
       },

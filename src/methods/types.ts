@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import type { PlaneFormat } from '../cache/format.ts';
+import type { JointFormat, PlaneFormat, ScalarFormat } from '../cache/format.ts';
 
 /**
  * What a published KV-cache method is here: sense, decide, act (docs/architecture.md, section 1). A method asks for signals,
@@ -118,7 +118,7 @@ export interface Policy {
    */
   decide?(at: PromptLayer): readonly Action[];
   /** Called for a layer, at rest, when its last page has been filled while decoding (every 64 tokens). */
-  filled?(at: CacheLayer): readonly Action[];
+  filled?(at: FilledLayer): readonly Action[];
   /**
    * Decisions taken every step of decoding, as data. null: none at this layer. Asked at the end of every prompt, after all its
    * actions: limits may depend on `at`.
@@ -160,6 +160,11 @@ export interface CacheLayer {
   random(): () => number;
 }
 
+/** A layer at rest whose last page has just been filled. */
+export interface FilledLayer extends CacheLayer {
+  signal<S extends DistanceSignal | NearestSignal>(request: S): SignalValue<S>;
+}
+
 export interface PromptLayer extends CacheLayer {
   /** Rows of the prompt (chunk) that ran through this layer; fewer than tokens where rows were dropped before. */
   readonly rows: number;
@@ -179,8 +184,10 @@ export type PerHead = readonly Float32Array[];
 export type SignalRequest =
   | AttentionSignal
   | RowSignal
+  | HiddenPeakSignal
   | SimilaritySignal
   | DistanceSignal
+  | NearestSignal
   | GramSignal
   | RangeSignal
   | ClusterSignal;
@@ -211,6 +218,16 @@ export interface RowSignal {
   readonly signal: 'key-norm' | 'value-norm' | 'hidden-norm';
 }
 
+/**
+ * Which tokens of the prompt own the `count` elements of greatest magnitude of all hidden rows that enter the layer (massive
+ * activations): their positions, i32, ascending, each once. Of equal elements the earlier ones count.
+ */
+export interface HiddenPeakSignal {
+  readonly signal: 'hidden-peaks';
+  /** At least 1. */
+  readonly count: number;
+}
+
 /** Cosines, PerHead: of neighbouring entries i and i + 1 ([entries - 1]); or of the same entry at an earlier layer ([entries]). */
 export interface SimilaritySignal {
   readonly signal: 'neighbour-cosine' | 'layer-cosine';
@@ -228,6 +245,27 @@ export interface DistanceSignal {
   readonly of: 'k' | 'v';
   /** [kvHeads]: entry numbers a0, b0, a1, b1, ... */
   readonly pairs: readonly Uint32Array[];
+}
+
+/**
+ * For each of some entries, which of others has the row most like its own, anywhere in the view: the one of the greatest cosine.
+ * Asked for where it is looked at, as DistanceSignal is.
+ */
+export interface NearestSignal {
+  readonly signal: 'nearest';
+  readonly of: 'k' | 'v';
+  /** [kvHeads]: entry numbers; at least one where the head has members. */
+  readonly centres: readonly Uint32Array[];
+  /** [kvHeads]: entry numbers. */
+  readonly members: readonly Uint32Array[];
+}
+
+/** Of one KV head. */
+export interface Nearest {
+  /** u32 [members]: the place in `centres` of the one that is most alike; the first among equals. */
+  readonly place: Uint32Array;
+  /** f32 [members], from -1 to 1; 0 where a row is zero. */
+  readonly cosine: Float32Array;
 }
 
 /**
@@ -266,11 +304,15 @@ export interface Clusters {
 
 export type SignalValue<S extends SignalRequest> = S extends GramSignal
   ? Float64Array
-  : S extends ClusterSignal
-    ? readonly Clusters[]
+  : S extends NearestSignal
+    ? readonly Nearest[]
+    : S extends ClusterSignal
+      ? readonly Clusters[]
+      : S extends HiddenPeakSignal
+      ? Int32Array
     : S extends { signal: 'hidden-norm' }
-      ? Float32Array
-      : PerHead;
+        ? Float32Array
+        : PerHead;
 
 /** What a decision asks the cache to do. Entry numbers are those before the plan. */
 export type Action =
@@ -362,7 +404,12 @@ export type JoinPlane =
       readonly rank: number;
       readonly bits: 16 | 8 | 4;
       readonly key: string;
-    };
+    }
+  /**
+   * The views' own rows, which must be exact: `scalar` in each view's cell, `joint` once for all of them, which are then the
+   * KV heads that are rotated together, in order (keys only): RotateKV.
+   */
+  | { readonly kind: 'own'; readonly format: ScalarFormat | JointFormat };
 
 /** Prompt rows that go on to the next layer (indices into this layer's rows, ascending; the last row must be among them). */
 export interface RowsAction {

@@ -1,6 +1,13 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
 import { KvasirError } from '../../errors.ts';
-import type { CacheLayer, ModelShape, PromptLayer, SignalRequest, SignalValue } from '../../methods/types.ts';
+import type {
+  CacheLayer,
+  FilledLayer,
+  ModelShape,
+  PromptLayer,
+  SignalRequest,
+  SignalValue,
+} from '../../methods/types.ts';
 import { Random } from '../random.ts';
 import type { Signals } from '../sense/sensor.ts';
 
@@ -74,27 +81,29 @@ export class AtLayer implements CacheLayer {
   }
 }
 
-/** The same while a prompt is being decided. */
-export class AtPrompt extends AtLayer implements PromptLayer {
-  readonly rows: number;
-  readonly last: boolean;
+/** The same where a page has been filled. */
+export class AtFilled extends AtLayer implements FilledLayer {
   readonly #signals: (request: SignalRequest) => Signals;
 
-  constructor(
-    init: ConstructorParameters<typeof AtLayer>[0] & {
-      rows: number;
-      last: boolean;
-      signals: (request: SignalRequest) => Signals;
-    },
-  ) {
+  constructor(init: ConstructorParameters<typeof AtLayer>[0] & { signals: (request: SignalRequest) => Signals }) {
     super(init);
-    this.rows = init.rows;
-    this.last = init.last;
     this.#signals = init.signals;
   }
 
   signal<S extends SignalRequest>(request: S): SignalValue<S> {
     return this.#signals(request)(request);
+  }
+}
+
+/** The same while a prompt is being decided. */
+export class AtPrompt extends AtFilled implements PromptLayer {
+  readonly rows: number;
+  readonly last: boolean;
+
+  constructor(init: ConstructorParameters<typeof AtFilled>[0] & { rows: number; last: boolean }) {
+    super(init);
+    this.rows = init.rows;
+    this.last = init.last;
   }
 }
 

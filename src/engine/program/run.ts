@@ -3,9 +3,10 @@ import type { SignalRequest, StepRule } from '../../methods/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
 import type { QueryRow, StepHooks } from '../forward.ts';
 import type { RotaryTable } from '../rotary.ts';
-import type { QueryRows, Sensor, Signals } from '../sense/sensor.ts';
+import { isLate } from '../sense/requests.ts';
+import type { HiddenRows, QueryRows, Sensor, Signals } from '../sense/sensor.ts';
 import { act } from './act.ts';
-import { AtLayer, AtPrompt, notSensed } from './at.ts';
+import { AtFilled, AtLayer, AtPrompt, notSensed } from './at.ts';
 import type { Program } from './program.ts';
 import { type RetrieveCounts, type RetrieveState, retrieve } from './retrieve.ts';
 import { ruleNeedsAttention, StepEvaluation } from './step.ts';
@@ -13,7 +14,7 @@ import { ruleNeedsAttention, StepEvaluation } from './step.ts';
 /** What a prompt leaves behind at a layer, while it is being decided. */
 export interface SettledRows {
   readonly queries: QueryRows | null;
-  readonly hidden: { readonly address: number; readonly rows: number };
+  readonly hidden: HiddenRows;
   readonly rows: number;
   /** The prompt's last chunk. */
   readonly last: boolean;
@@ -138,8 +139,15 @@ export class Run implements StepHooks {
     state.seen++;
     for (const [n, { policy }] of this.program.parts.entries()) {
       if (!policy.filled) continue;
-      for (let layer = 0; layer < this.program.model.layers; layer++)
-        if (this.sequence.justFilled(layer)) act(this.sequence, policy.filled(new AtLayer(this.#at(n, layer))));
+      for (let layer = 0; layer < this.program.model.layers; layer++) {
+        if (!this.sequence.justFilled(layer)) continue;
+        const point = { sequence: this.sequence, layer, queries: null, hidden: null };
+        const signals = (request: SignalRequest) => this.#context.sensor.answer(point, [request]);
+        const at = new AtFilled({ ...this.#at(n, layer), signals });
+        const actions = policy.filled(at);
+        at.settleState();
+        act(this.sequence, actions);
+      }
     }
   }
 
@@ -157,14 +165,13 @@ export class Run implements StepHooks {
     const { policy, name } = this.program.parts[n]!;
     if (!policy.decide) return null;
     const asked = policy.sense?.(layer) ?? [];
-    if (layer !== run && asked.some(({ signal }) => signal === 'attention' || signal === 'hidden-norm'))
+    if (layer !== run && asked.some(({ signal }) => signal === 'attention' || signal.startsWith('hidden-')))
       throw notSensed(name, layer);
     const { sensor } = this.#context;
     const point = { sequence: this.sequence, layer, queries: rows.queries, hidden: rows.hidden };
     let known: Signals | null = null;
     const signals = (request: SignalRequest) => {
-      // Pairs are only known now, so distances are answered one by one.
-      if (request.signal === 'distance') return sensor.answer(point, [request]);
+      if (isLate(request)) return sensor.answer(point, [request]);
       known ??= sensor.answer(point, asked);
       return known;
     };

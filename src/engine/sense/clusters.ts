@@ -1,23 +1,10 @@
-import {
-  KIND_NEAREST,
-  NEAREST_BYTES,
-  NEAREST_CENTROIDS,
-  NEAREST_CHUNKS,
-  NEAREST_HALF_NORMS,
-  NEAREST_OUT,
-  NEAREST_ROWS,
-  NEAREST_WIDTH,
-  NEAREST_X,
-} from '../../../kernels/abi.ts';
 import type { Kernels } from '../../backend/types.ts';
 import type { ClusterSignal, Clusters } from '../../methods/types.ts';
+import { NearestSearch } from './nearest-search.ts';
 import { Space } from './space.ts';
 
 /** Entries that are clustered among themselves. */
 const CLUSTER_BLOCK = 8192;
-/** Centroids side by side (NEAREST). */
-const CHUNK = 64;
-const ROWS_PER_ITEM = 512;
 
 /**
  * k-means of keys (Lloyd 1982) by Euclidean distance, within blocks of 8,192 entries: ceil(n / size) centroids of a block, at
@@ -59,28 +46,18 @@ class Block {
   readonly #rows: number;
   readonly #width: number;
   readonly #centroids: Float64Array;
-  readonly #chunks: number;
   readonly #space: Space;
-  readonly #packed: number;
-  readonly #half: number;
-  readonly #out: number;
-  readonly #items: number;
-  readonly #itemCount: number;
+  readonly #search: NearestSearch;
 
   constructor(kernels: Kernels, x: number, rows: number, width: number, count: number) {
     this.#kernels = kernels;
     this.#x = x;
     this.#rows = rows;
     this.#width = width;
-    this.#chunks = Math.ceil(count / CHUNK);
-    this.#itemCount = Math.ceil(rows / ROWS_PER_ITEM);
     this.#centroids = new Float64Array(count * width);
     this.#space = new Space(kernels.memory);
     try {
-      this.#packed = this.#space.alloc(this.#chunks * CHUNK * width * 4);
-      this.#half = this.#space.alloc(this.#chunks * CHUNK * 4);
-      this.#out = this.#space.alloc(rows * 4);
-      this.#items = this.#space.alloc(this.#itemCount * NEAREST_BYTES);
+      this.#search = new NearestSearch(kernels, this.#space, rows, width, count);
     } catch (error) {
       this.#space.free();
       throw error;
@@ -94,24 +71,21 @@ class Block {
 
   /** u32 [rows], as of the last `assign`. */
   get nearest(): Uint32Array {
-    return this.#kernels.memory.u32.subarray(this.#out / 4, this.#out / 4 + this.#rows);
+    return this.#search.found;
   }
 
   assign(): void {
-    this.#pack();
-    const { i32 } = this.#kernels.memory;
-    for (let i = 0; i < this.#itemCount; i++) {
-      const at = (this.#items + i * NEAREST_BYTES) / 4;
-      const from = i * ROWS_PER_ITEM;
-      i32[at + NEAREST_X / 4] = this.#x + from * this.#width * 4;
-      i32[at + NEAREST_ROWS / 4] = Math.min(ROWS_PER_ITEM, this.#rows - from);
-      i32[at + NEAREST_WIDTH / 4] = this.#width;
-      i32[at + NEAREST_CENTROIDS / 4] = this.#packed;
-      i32[at + NEAREST_CHUNKS / 4] = this.#chunks;
-      i32[at + NEAREST_HALF_NORMS / 4] = this.#half;
-      i32[at + NEAREST_OUT / 4] = this.#out + from * 4;
+    const width = this.#width;
+    const centroids = this.#centroids;
+    for (let j = 0; j * width < centroids.length; j++) {
+      const row = centroids.subarray(j * width, (j + 1) * width);
+      this.#search.setCentroid(
+        j,
+        row,
+        row.reduce((half, x) => half + (x * x) / 2, 0),
+      );
     }
-    this.#kernels.run(KIND_NEAREST, this.#items, this.#itemCount);
+    this.#search.run(this.#x);
   }
 
   update(): void {
@@ -147,24 +121,5 @@ class Block {
     for (let at = 0; at < values.length; at += width) for (let c = 0; c < width; c++) mean[c]! += values[at + c]!;
     for (let at = 0; at < values.length; at += width)
       for (let c = 0; c < width; c++) values[at + c]! -= mean[c]! / this.#rows;
-  }
-
-  #pack(): void {
-    const width = this.#width;
-    const { f32 } = this.#kernels.memory;
-    const centroids = this.#centroids;
-    const count = centroids.length / width;
-    f32.fill(0, this.#packed / 4, this.#packed / 4 + this.#chunks * CHUNK * width);
-    f32.fill(Number.POSITIVE_INFINITY, this.#half / 4, this.#half / 4 + this.#chunks * CHUNK);
-    for (let j = 0; j < count; j++) {
-      const to = this.#packed / 4 + Math.floor(j / CHUNK) * CHUNK * width + (j % CHUNK);
-      let half = 0;
-      for (let c = 0; c < width; c++) {
-        const x = centroids[j * width + c]!;
-        f32[to + c * CHUNK] = x;
-        half += (x * x) / 2;
-      }
-      f32[this.#half / 4 + j] = half;
-    }
   }
 }

@@ -77,7 +77,9 @@ async function probeLayer(
       await forward.layers([tile], store, from, layer, layer + 1);
       queries.take(workspace.q, from, tile, layer);
     }
-    return forward.sensor.answer({ sequence, layer, queries, hidden: { address: store.hidden, rows } }, requests);
+    const position = sequence.position - rows;
+    const hidden = { address: store.hidden, rows, position: (row: number) => position + row };
+    return forward.sensor.answer({ sequence, layer, queries, hidden }, requests);
   } finally {
     queries.dispose();
   }

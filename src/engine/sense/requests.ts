@@ -19,23 +19,32 @@ export function keyOf(request: SignalRequest): string {
     case 'neighbour-cosine':
     case 'layer-cosine':
       return JSON.stringify([request.signal, request.of, request.layer ?? -1]);
+    case 'hidden-peaks':
+      return JSON.stringify(['hidden-peaks', request.count]);
     case 'ranges':
       return JSON.stringify([request.signal, request.of]);
     case 'distance':
       return `distance ${request.of} ${numberOf(request.pairs)}`;
+    case 'nearest':
+      return `nearest ${request.of} ${numberOf(request.centres)} ${numberOf(request.members)}`;
     default:
       return request.signal;
   }
 }
 
-/** Lists of pairs are long: they are told apart by which array they are. */
+/** Which entries it is about is known only where it is looked at, so it is answered there, unannounced. */
+export function isLate({ signal }: SignalRequest): boolean {
+  return signal === 'distance' || signal === 'nearest';
+}
+
+/** Lists of entries are long: they are told apart by which array they are. */
 const numbers = new WeakMap<object, number>();
 let last = 0;
 
-function numberOf(pairs: object): number {
-  const known = numbers.get(pairs);
+function numberOf(list: object): number {
+  const known = numbers.get(list);
   if (known !== undefined) return known;
-  numbers.set(pairs, ++last);
+  numbers.set(list, ++last);
   return last;
 }
 
@@ -57,6 +66,10 @@ export function checkRequest(request: SignalRequest, at: SensePoint, config: Mod
     case 'hidden-norm':
       need(at.hidden !== null, 'signal', request.signal, 'signals of what was kept: no hidden rows were');
       break;
+    case 'hidden-peaks':
+      need(at.hidden !== null, 'signal', request.signal, 'signals of what was kept: no hidden rows were');
+      need(isCount(request.count) && request.count > 0, 'signal.count', request.count, 'a whole number, at least 1');
+      break;
     case 'layer-cosine':
       need(isLayer(request.layer, config), 'signal.layer', request.layer, `a layer, 0 to ${config.layers - 1}`);
       checkPlane(request.of);
@@ -67,7 +80,20 @@ export function checkRequest(request: SignalRequest, at: SensePoint, config: Mod
       break;
     case 'distance':
       checkPlane(request.of);
-      checkPairs(request.pairs, at, config);
+      checkEntries('signal.pairs', request.pairs, at, config);
+      for (const list of request.pairs) need(list.length % 2 === 0, 'signal.pairs', list.length, 'two entries a pair');
+      break;
+    case 'nearest':
+      checkPlane(request.of);
+      checkEntries('signal.centres', request.centres, at, config);
+      checkEntries('signal.members', request.members, at, config);
+      for (const [head, members] of request.members.entries())
+        need(
+          members.length === 0 || request.centres[head]!.length > 0,
+          'signal.centres',
+          0,
+          'at least one where there are members',
+        );
       break;
     case 'gram': {
       const { layers, entries } = request;
@@ -107,13 +133,17 @@ function checkAttention({ rows, reduce, pool, drop, group }: AttentionSignal, at
   need(at.queries !== null, 'signal', 'attention', 'signals of what was kept: no query rows were');
 }
 
-function checkPairs(pairs: readonly Uint32Array[], { sequence, layer }: SensePoint, config: ModelConfig): void {
-  need(pairs.length === config.kvHeads, 'signal.pairs', pairs.length, `one list a KV head: ${config.kvHeads}`);
-  for (const [head, list] of pairs.entries()) {
+function checkEntries(
+  field: string,
+  lists: readonly Uint32Array[],
+  { sequence, layer }: SensePoint,
+  config: ModelConfig,
+): void {
+  need(lists.length === config.kvHeads, field, lists.length, `one list a KV head: ${config.kvHeads}`);
+  for (const [head, list] of lists.entries()) {
     const entries = sequence.entries(layer, head);
     const bad = list.find(entry => entry >= entries);
-    need(bad === undefined, 'signal.pairs', bad, `entries of head ${head}: below ${entries}`);
-    need(list.length % 2 === 0, 'signal.pairs', list.length, 'two entries a pair');
+    need(bad === undefined, field, bad, `entries of head ${head}: below ${entries}`);
   }
 }
 

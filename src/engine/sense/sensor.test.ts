@@ -385,6 +385,60 @@ describe('signals of pairs and clusters', () => {
     });
   });
 
+  it.each([1, 63, 64, 65, 700])('of %i centres the one most alike to each of other entries', async count => {
+    await withWorld({ headDim: 8, threads: 2 }, () => {
+      const sequence = world.sequence({ formatK: 'f16' }, 1500);
+      sequence.keep(0, 1, [
+        [0, 200],
+        [300, 1500],
+      ]);
+      const pick = (n: number, entries: number) =>
+        Uint32Array.from({ length: n }, () => Math.floor(world.random() * entries));
+      for (const of of ['k', 'v'] as const) {
+        const request = {
+          signal: 'nearest',
+          of,
+          centres: [pick(count, 1500), pick(count, 1400)],
+          members: [new Uint32Array(0), pick(600, 1400)],
+        } as const;
+        const actual = world.sensor.answer({ sequence, layer: 0, queries: null, hidden: null }, [request])(request);
+        const expected = plainSignal(world.scene(sequence, 0, null), request);
+        expect(actual[0]!.place).toHaveLength(0);
+        close(actual[1]!.cosine, expected[1]!.cosine, 1e-5);
+        const scene = world.scene(sequence, 0, null);
+        for (const [i, place] of actual[1]!.place.entries()) {
+          if (place === expected[1]!.place[i]) continue;
+          // Another one only where two are as alike.
+          const one = { ...request, centres: [request.centres[0], request.centres[1].subarray(place, place + 1)] };
+          const only = plainSignal(scene, {
+            ...one,
+            members: [new Uint32Array(0), request.members[1].subarray(i, i + 1)],
+          });
+          expect(Math.abs(only[1]!.cosine[0]! - expected[1]!.cosine[i]!)).toBeLessThan(1e-6);
+        }
+      }
+    });
+  });
+
+  it('rows of zeros are like none, and of equal centres the first is taken', async () => {
+    await withWorld({ headDim: 8, layers: 1, kvHeads: 1 }, () => {
+      const sequence = world.sequence({}, 70);
+      const { memory } = world.kernels;
+      expect(memory.held).toBeGreaterThan(0);
+      const request = {
+        signal: 'nearest',
+        of: 'k',
+        centres: [Uint32Array.from({ length: 66 }, (_, i) => (i < 3 ? 5 : i))],
+        members: [Uint32Array.of(5, 69, 5)],
+      } as const;
+      const { held } = memory;
+      const [found] = world.sensor.answer({ sequence, layer: 0, queries: null, hidden: null }, [request])(request);
+      expect(memory.held).toBe(held);
+      expect([found!.place[0], found!.place[2]]).toEqual([0, 0]);
+      expect(found!.cosine[0]).toBeCloseTo(1, 6);
+    });
+  });
+
   it.each([0, 1, 63, 64, 65, 700])('clusters of the keys of %i entries', async tokens => {
     await withWorld({ headDim: 8, threads: 2 }, () => {
       const sequence = world.sequence({}, tokens);
@@ -490,6 +544,16 @@ describe('bad requests', () => {
       refused({ signal: 'hidden-norm' }, 'signal');
       refused({ signal: 'distance', of: 'k', pairs: [Uint32Array.of(0, 1)] }, 'signal.pairs');
       refused({ signal: 'distance', of: 'k', pairs: [Uint32Array.of(0, 20), new Uint32Array(0)] }, 'signal.pairs');
+      const none = new Uint32Array(0);
+      const one = Uint32Array.of(1);
+      refused({ signal: 'nearest', of: 'q', centres: [one, one], members: [one, one] }, 'signal.of');
+      refused({ signal: 'nearest', of: 'k', centres: [one], members: [one, one] }, 'signal.centres');
+      refused({ signal: 'nearest', of: 'k', centres: [one, none], members: [one, one] }, 'signal.centres');
+      refused(
+        { signal: 'nearest', of: 'k', centres: [one, one], members: [Uint32Array.of(5), one] },
+        'signal.members',
+        1,
+      );
       refused({ signal: 'layer-cosine', of: 'k', layer: 2 }, 'signal.layer');
       refused({ signal: 'layer-cosine', of: 'k', layer: 1 }, 'signal.layer');
       refused({ signal: 'neighbour-cosine', of: 'q' }, 'signal.of');

@@ -1,21 +1,30 @@
 import type { Kernels } from '../../backend/types.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
 import { KvasirError } from '../../errors.ts';
-import type { AttentionSignal, ClusterSignal, SignalRequest, SignalValue } from '../../methods/types.ts';
+import type {
+  AttentionSignal,
+  ClusterSignal,
+  Nearest,
+  NearestSignal,
+  SignalRequest,
+  SignalValue,
+} from '../../methods/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
 import type { RotaryTable } from '../rotary.ts';
 import { AttentionPass, type RowWindow, type Statistics } from './attention-pass.ts';
 import { cluster } from './clusters.ts';
 import { measureEntries } from './entries.ts';
 import { gramOf } from './gram.ts';
+import { peakRows } from './hidden-peaks.ts';
 import { Norms } from './meters.ts';
+import { nearestEntries } from './nearest.ts';
 import { type Plane, SenseRecords } from './records.ts';
 import { finishAttention } from './reduce.ts';
 import { checkRequest, keyOf, planesOf } from './requests.ts';
 import { readRows } from './rows.ts';
 import { Space } from './space.ts';
 import { StepSense } from './step.ts';
-import type { SenseCounts, SensePoint, Signals, StepAttention } from './types.ts';
+import type { HiddenRows, SenseCounts, SensePoint, Signals, StepAttention } from './types.ts';
 
 export type * from './types.ts';
 
@@ -52,11 +61,13 @@ export class Sensor {
     this.counts.decoded += measureEntries(this.#kernels, at, asked, values);
     for (const [key, request] of asked) {
       if (request.signal === 'hidden-norm') values.set(key, this.#hiddenNorms(at.hidden!));
+      if (request.signal === 'hidden-peaks') values.set(key, this.#hiddenPeaks(at.hidden!, request.count));
       if (request.signal === 'gram') {
         values.set(key, gramOf(this.#kernels, at.sequence, request));
         this.counts.grams++;
       }
       if (request.signal === 'clusters') values.set(key, this.#clusters(at, request));
+      if (request.signal === 'nearest') values.set(key, this.#nearest(at, request));
     }
     return <S extends SignalRequest>(request: S) => {
       const value = values.get(keyOf(request));
@@ -125,12 +136,26 @@ export class Sensor {
     return Object.fromEntries([...planes].map(plane => [plane, zeros()]));
   }
 
-  #hiddenNorms({ address, rows }: { address: number; rows: number }): Float32Array {
+  #hiddenPeaks({ address, rows, position }: HiddenRows, count: number): Int32Array {
+    const width = this.#config.hidden;
+    this.counts.hidden += rows;
+    const hidden = this.#kernels.memory.f32.subarray(address / 4, address / 4 + rows * width);
+    return Int32Array.from(peakRows(hidden, width, count), position).sort();
+  }
+
+  #hiddenNorms({ address, rows }: HiddenRows): Float32Array {
     const width = this.#config.hidden;
     const norms = new Norms(rows, width);
     norms.take(this.#kernels.memory.f32.subarray(address / 4, address / 4 + rows * width), 0, rows);
     this.counts.hidden += rows;
     return norms.value;
+  }
+
+  #nearest({ sequence, layer }: SensePoint, request: NearestSignal): Nearest[] {
+    return request.members.map((members, head) => {
+      if (members.length > 0) this.counts.decoded += sequence.entries(layer, head);
+      return nearestEntries(this.#kernels, sequence, layer, head, request);
+    });
   }
 
   #clusters({ sequence, layer }: SensePoint, request: ClusterSignal) {

@@ -10,14 +10,20 @@ export interface QueryRows {
   readonly positions: Int32Array;
 }
 
+export interface HiddenRows {
+  readonly address: number;
+  readonly rows: number;
+  position(row: number): number;
+}
+
 /** What signals are asked about: one layer of a sequence, and the rows that ran through it. */
 export interface SensePoint {
   readonly sequence: CacheSequence;
   readonly layer: number;
   /** The prompt's last rows: at least as many as any request asks for, or all there are. null: nobody asks for attention. */
   readonly queries: QueryRows | null;
-  /** f32 [rows][hidden] that entered the layer. null: nobody asks for it. */
-  readonly hidden: { readonly address: number; readonly rows: number } | null;
+  /** f32 [rows][hidden] that entered the layer, and the positions of the rows. null: nobody asks for it. */
+  readonly hidden: HiddenRows | null;
 }
 
 /** The value of a request that was among those asked (an equal one will do); raises `invalid_request` for others. */
@@ -41,7 +47,7 @@ export interface SenseCounts {
   steps: number;
   /** Entries whose key or value was decoded. */
   decoded: number;
-  /** Hidden rows whose norm was computed. */
+  /** Hidden rows that were looked at. */
   hidden: number;
   grams: number;
   clusters: number;

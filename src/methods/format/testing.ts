@@ -1,6 +1,6 @@
 import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { PlaneFormat } from '../../cache/format.ts';
-import type { Action, CacheLayer, ModelShape, Policy, PromptLayer, SignalRequest } from '../types.ts';
+import type { Action, CacheLayer, FilledLayer, ModelShape, Policy, PromptLayer, SignalRequest } from '../types.ts';
 
 /** Rows of one page of a view; `exact` stands for the format of rows that nothing has encoded. */
 export interface TrackedPage {
@@ -41,7 +41,7 @@ export class TrackedLayer {
     for (let i = 0; i < steps; i++) {
       this.#append(() => true);
       const full = this.pages.some(view => view.at(-1)!.positions.length === PAGE_TOKENS && exact(view.at(-1)!));
-      if (full) this.apply(policy.filled!(this.#at(layer)));
+      if (full) this.apply(policy.filled!({ ...this.#at(layer), signal: this.signal as FilledLayer['signal'] }));
     }
   }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { PlainCache, plainModel, plainPrompt, plainRandom } from '../testing.ts';
-import type { CacheLayer, ParkAction, PromptLayer } from '../types.ts';
+import type { FilledLayer, ParkAction, PromptLayer } from '../types.ts';
 import { louiskv } from './louiskv.ts';
 
 const range = (n: number) => Array.from({ length: Math.max(0, n) }, (_, i) => i);
@@ -37,8 +37,8 @@ test('decoded tokens leave the buffer in whole stretches; what has been fetched 
   const cache = new PlainCache(model);
   const none = { ...policy, decide: () => [] };
   cache.prompt(none, plainPrompt(model, 100, plainRandom(1)));
-  const resident = (fetched: number): CacheLayer => ({ ...cache.at(0), exact: () => [[fetched, 100]] });
-  const parked = (at: CacheLayer) =>
+  const resident = (fetched: number): FilledLayer => ({ ...cache.at(0), exact: () => [[fetched, 100]] });
+  const parked = (at: FilledLayer) =>
     (policy.filled!(at) as ParkAction[]).map(({ units }) => units.map(unit => [...unit]));
   expect(parked(resident(0))[1]).toEqual(range(6).map(u => range(10).map(i => 4 + 10 * u + i)));
   expect(parked(resident(30))[0]).toEqual(range(3).map(u => range(10).map(i => 34 + 10 * u + i)));
