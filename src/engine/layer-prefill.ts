@@ -119,9 +119,11 @@ export class LayerPrefill {
 
   #settle(store: RowStore): void {
     if (!this.#run) return;
+    const first = this.#sequence.nextPosition(this.#layer) - this.#rows;
+    const positions = this.#positions;
     const kept = this.#run.settle(this.#layer, {
       queries: this.#queries,
-      hidden: { address: store.hidden, rows: this.#rows },
+      hidden: { address: store.hidden, rows: this.#rows, position: row => positions?.[row] ?? first + row },
       rows: this.#rows,
       last: this.#end === this.#tokens.length,
     });

@@ -309,10 +309,10 @@ export type SignalValue<S extends SignalRequest> = S extends GramSignal
     : S extends ClusterSignal
       ? readonly Clusters[]
       : S extends HiddenPeakSignal
-      ? Int32Array
-    : S extends { signal: 'hidden-norm' }
-        ? Float32Array
-        : PerHead;
+        ? Int32Array
+        : S extends { signal: 'hidden-norm' }
+          ? Float32Array
+          : PerHead;
 
 /** What a decision asks the cache to do. Entry numbers are those before the plan. */
 export type Action =

@@ -1,21 +1,24 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
-import type { JoinedPlane, JoinItem } from '../../cache/types.ts';
+import type { JoinedPlane, JoinItem, OwnPlane } from '../../cache/types.ts';
 import type { JoinAction, JoinPlane } from '../../methods/types.ts';
 
-/** Computes the rows that the views of a join are to share. */
+/** Computes the rows that the views of a join are to share; own ones are left where they lie. */
 export function joinItem(sequence: CacheSequence, { views, entries, k, v }: JoinAction): JoinItem {
   const { headDim } = sequence.cache.shape;
-  const rows = views.map(({ layer, head }, n) => {
+  const own = k.kind === 'own' && v.kind === 'own';
+  const rows = (own ? [] : views).map(({ layer, head }, n) => {
     const all = sequence.read(layer, head);
     return { k: pick(all.k, entries[n]!, headDim), v: pick(all.v, entries[n]!, headDim) };
   });
-  const plane = (spec: JoinPlane, of: 'k' | 'v') =>
-    joined(
-      spec,
-      rows.map(row => row[of]),
-      headDim,
-      of,
-    );
+  const plane = (spec: JoinPlane, of: 'k' | 'v'): JoinedPlane | OwnPlane =>
+    spec.kind === 'own'
+      ? { format: spec.format }
+      : joined(
+          spec,
+          rows.map(row => row[of]),
+          headDim,
+          of,
+        );
   return {
     views: views.map(({ layer, head }) => ({ slot: layer, head })),
     entries,
@@ -24,7 +27,12 @@ export function joinItem(sequence: CacheSequence, { views, entries, k, v }: Join
   };
 }
 
-function joined(spec: JoinPlane, rows: readonly Float32Array[], headDim: number, of: 'k' | 'v'): JoinedPlane {
+function joined(
+  spec: Exclude<JoinPlane, { kind: 'own' }>,
+  rows: readonly Float32Array[],
+  headDim: number,
+  of: 'k' | 'v',
+): JoinedPlane {
   return spec.kind === 'directions' ? directions(spec, rows, headDim) : projected(spec, rows, headDim, of);
 }
 

@@ -327,15 +327,29 @@ describe('signals of rows', () => {
     await withWorld({}, () => {
       const { hidden } = world.config;
       const values = world.normals(7 * hidden);
-      const at = { address: world.floats(values), rows: 7 };
+      values[3 * hidden + 5] = -40;
+      values[6 * hidden] = 30;
+      const at = { address: world.floats(values), rows: 7, position: (row: number) => 10 + 2 * row };
       const request = { signal: 'hidden-norm' } as const;
-      const signal = world.sensor.answer({ sequence: world.sequence({}, 1), layer: 0, queries: null, hidden: at }, [
-        request,
-      ]);
+      const counts = [1, 2, 3, 5, 1000];
+      const peaks = counts.map(count => ({ signal: 'hidden-peaks', count }) as const);
+      const point = { sequence: world.sequence({}, 1), layer: 0, queries: null, hidden: at };
+      const signal = world.sensor.answer(point, [request, ...peaks]);
       const expected = Array.from({ length: 7 }, (_, i) =>
         Math.hypot(...values.subarray(i * hidden, (i + 1) * hidden)),
       );
       close(signal(request), expected, 1e-6);
+      const order = [...values.keys()].sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!) || a - b);
+      for (const [n, count] of counts.entries()) {
+        const rows = new Set(order.slice(0, count).map(i => Math.floor(i / hidden)));
+        expect([...signal(peaks[n]!)]).toEqual([...rows].map(row => 10 + 2 * row).sort((a, b) => a - b));
+      }
+      expect([...signal(peaks[0]!)]).toEqual([16]);
+      expect([...signal(peaks[1]!)]).toEqual([16, 22]);
+      const bad = { signal: 'hidden-peaks', count: 0 } as const;
+      expect(() => world.sensor.answer(point, [bad])).toThrow(
+        expect.objectContaining({ code: 'invalid_request', field: 'signal.count' }),
+      );
     });
   });
 
