@@ -3,6 +3,7 @@ import { KvasirError } from '../errors.ts';
 import { benchCommand } from './bench.ts';
 import { calibrateCommand } from './calibrate.ts';
 import { chatCommand } from './chat.ts';
+import { compareCommand } from './compare.ts';
 import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
@@ -25,6 +26,7 @@ const COMMANDS = {
   methods: methodsCommand,
   inspect: inspectCommand,
   score: scoreCommand,
+  compare: compareCommand,
   eval: evalCommand,
   scbench: scbenchCommand,
   calibrate: calibrateCommand,

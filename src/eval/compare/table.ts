@@ -1,0 +1,47 @@
+import type { CompareResult, CompareRow } from './result.ts';
+import { meanLength } from './result.ts';
+
+/** A full-cache score under which a task supports no claim about a recipe. */
+export const SANE = 0.6;
+
+/** One row a recipe, for a terminal. Scores of tasks that the full cache fails stand in brackets. */
+export function compareTable(result: CompareResult): { head: string[]; rows: (string | number)[][] } {
+  const { rows, plan } = result;
+  const full = rows[0]!;
+  const tasks = plan.tasks.map(({ name }) => name);
+  return {
+    head: ['recipe', 'kept', 'held MiB', 'of full', 'peak MiB', 'TTFT s', 'tok/s', 'top-1 %', 'KL', ...tasks],
+    rows: rows.map(row => cellsOf(row, full, tasks)),
+  };
+}
+
+function cellsOf(row: CompareRow, full: CompareRow, tasks: readonly string[]): (string | number)[] {
+  const { quality, speed } = row;
+  if (!quality) return [row.recipe, row.failed ?? 'not measured', ...Array(7 + tasks.length).fill('')];
+  const last = speed.at(-1);
+  return [
+    row.recipe,
+    Math.round(meanLength(quality)),
+    quality.parked > 0 ? `${mebibytes(quality.held)} + ${mebibytes(quality.parked)} parked` : mebibytes(quality.held),
+    `${((100 * quality.held) / full.quality!.held).toFixed(1)} %`,
+    mebibytes(quality.peak),
+    last ? (last.firstTokenMs / 1000).toFixed(2) : '',
+    last ? last.tokensPerSecond.toFixed(1) : '',
+    (quality.agreement * 100).toFixed(1),
+    quality.kl < 1e-9 ? '0' : quality.kl.toPrecision(2),
+    ...tasks.map(task => {
+      const own = row.tasks.find(score => score.task === task);
+      if (!own) return '';
+      const text = `${own.right}/${own.n}`;
+      return isSane(full, task) ? text : `(${text})`;
+    }),
+  ];
+}
+
+/** Does the full cache score well enough on a task for it to say something? */
+export function isSane(full: CompareRow, task: string): boolean {
+  const score = full.tasks.find(each => each.task === task);
+  return score !== undefined && score.right >= SANE * score.n;
+}
+
+export const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 2 : 1);
