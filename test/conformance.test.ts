@@ -31,6 +31,7 @@ const SMALL: Readonly<Record<string, string>> = {
   kivi: 'residual=64',
   vidkv: 'buffer=64, protect=0.25',
   minicache: 'start=0',
+  ems: 'keep=0.4, theta=0.1',
   kvmerger: 'epsilon=0.3, skipFirst=0, skipLast=0',
   xkv: 'group=2, ratioK=0.5, ratioV=0.5, always=true',
   louiskv: 'budget=64, recent=32, place=file',

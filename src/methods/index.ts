@@ -17,6 +17,7 @@ import { tova } from './keep/tova.ts';
 import { treekv } from './keep/treekv.ts';
 import { windowkv } from './keep/windowkv.ts';
 import { xkv } from './lowrank/xkv.ts';
+import { ems } from './merge/ems.ts';
 import { kvmerger } from './merge/kvmerger.ts';
 import { minicache } from './merge/minicache.ts';
 import { louiskv } from './retrieve/louiskv.ts';
@@ -43,6 +44,7 @@ export const METHODS = [
   kvcrush,
   prefixkv,
   fastkv,
+  ems,
   kvmerger,
   minicache,
   xkv,

@@ -17,22 +17,24 @@ export interface Accumulation {
   readonly value: Expression;
 }
 
-export function accumulation(average: boolean): Accumulation {
-  const score = column('score');
-  const queries = column('queries');
-  const counting = { name: 'queries', value: add(queries, constant(1)) };
+/** @param prefix goes before the names of the columns, where another method of a recipe may have the same */
+export function accumulation(average: boolean, prefix = ''): Accumulation {
+  const [sum, count] = [`${prefix}score`, `${prefix}queries`];
+  const score = column(sum);
+  const queries = column(count);
+  const counting = { name: count, value: add(queries, constant(1)) };
   return {
-    pages: { columns: average ? ['score', 'queries'] : ['score'] },
+    pages: { columns: average ? [sum, count] : [sum] },
     add(at, sums, rows) {
-      const total = grown(at, 'score', (head, i) => sums[head]![i]!);
-      const storing: ColumnAction[] = [{ do: 'column', layer: at.layer, name: 'score', values: total }];
+      const total = grown(at, sum, (head, i) => sums[head]![i]!);
+      const storing: ColumnAction[] = [{ do: 'column', layer: at.layer, name: sum, values: total }];
       if (!average) return { scores: total, actions: storing };
       // The prompt's rows are the last entries: an entry among them is seen by those after it and by itself.
-      const seen = grown(at, 'queries', (head, i) => Math.min(rows, at.rows, at.entries(head) - i));
-      storing.push({ do: 'column', layer: at.layer, name: 'queries', values: seen });
+      const seen = grown(at, count, (head, i) => Math.min(rows, at.rows, at.entries(head) - i));
+      storing.push({ do: 'column', layer: at.layer, name: count, values: seen });
       return { scores: total.map((sum, head) => sum.map((value, i) => value / seen[head]![i]!)), actions: storing };
     },
-    step: { columns: [{ name: 'score', value: add(score, attention('mean')) }, ...(average ? [counting] : [])] },
+    step: { columns: [{ name: sum, value: add(score, attention('mean')) }, ...(average ? [counting] : [])] },
     value: average ? divide(score, queries) : score,
   };
 }
