@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import type { EngineOptions, LoadOptions } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
 import { type ComparePlan, FIELD } from '../eval/compare/plan.ts';
-import { compareTable } from '../eval/compare/table.ts';
+import { compareTable, failures } from '../eval/compare/table.ts';
 import { findTask, STRONG, TASKS } from '../eval/tasks/index.ts';
 import { formatRecipe, parseRecipe } from '../methods/recipe.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
@@ -162,7 +162,7 @@ async function compare(context: Context, options: Record<string, unknown>): Prom
     if (options.json) printJson(io, result);
     else {
       const { head, rows } = compareTable(result);
-      io.stdout.write(`${table(head, rows)}\n`);
+      io.stdout.write(`${[table(head, rows), ...failures(result)].join('\n')}\n`);
       if (options.html) io.stderr.write(`report written to ${options.html}\n`);
     }
   } finally {

@@ -17,7 +17,8 @@ export function compareTable(result: CompareResult): { head: string[]; rows: (st
 
 function cellsOf(row: CompareRow, full: CompareRow, tasks: readonly string[]): (string | number)[] {
   const { quality, speed } = row;
-  if (!quality) return [row.recipe, row.failed ?? 'not measured', ...Array(7 + tasks.length).fill('')];
+  if (!quality)
+    return [row.recipe, row.failed === undefined ? 'not measured' : 'failed', ...Array(7 + tasks.length).fill('')];
   const last = speed.at(-1);
   return [
     row.recipe,
@@ -36,6 +37,11 @@ function cellsOf(row: CompareRow, full: CompareRow, tasks: readonly string[]): (
       return isSane(full, task) ? text : `(${text})`;
     }),
   ];
+}
+
+/** Why rows have failed, a line each. */
+export function failures({ rows }: CompareResult): string[] {
+  return rows.flatMap(({ recipe, failed }) => (failed === undefined ? [] : [`${recipe}: ${failed}`]));
 }
 
 /** Does the full cache score well enough on a task for it to say something? */

@@ -1,5 +1,5 @@
 import { type CompareResult, type CompareRow, meanLength } from '../result.ts';
-import { compareTable, isSane, mebibytes } from '../table.ts';
+import { compareTable, failures, isSane, mebibytes } from '../table.ts';
 import { embedded, escaped } from './html.ts';
 import { bars, lines, scatter } from './plots.ts';
 import { SCRIPT } from './script.ts';
@@ -82,8 +82,9 @@ function tableOf(result: CompareResult): string {
     });
     return `<tr>${shown.join('')}</tr>`;
   });
-  const failed = result.rows.filter(row => row.failed !== undefined);
-  const why = failed.map(row => `<p class="wrong">${escaped(row.recipe)}: ${escaped(row.failed!)}</p>`).join('');
+  const why = failures(result)
+    .map(line => `<p class="wrong">${escaped(line)}</p>`)
+    .join('');
   return (
     `<div class="wide" tabindex="0" role="region" aria-label="Table"><table><thead><tr>${head.map(cell => `<th scope="col">${escaped(cell)}</th>`).join('')}</tr></thead>` +
     `<tbody>${body.join('')}</tbody></table></div>${why}`

@@ -14,7 +14,7 @@ export const SCRIPT = `
     const lines = map.flat();
     canvas.width = data.bins.length;
     canvas.height = lines.length;
-    const context = canvas.getContext('2d');
+    const context = canvas.getContext('2d', { willReadFrequently: true });
     const style = getComputedStyle(root);
     const rgb = name => {
       const hex = style.getPropertyValue(name).trim();
