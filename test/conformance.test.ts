@@ -29,6 +29,7 @@ const SMALL: Readonly<Record<string, string>> = {
   prefixkv: 'keep=0.4, search=prompt',
   fastkv: 'keep=0.4, layer=0',
   kivi: 'residual=64',
+  rotatekv: 'group=32',
   vidkv: 'buffer=64, protect=0.25',
   minicache: 'start=0',
   ems: 'keep=0.4, theta=0.1',
@@ -51,6 +52,8 @@ const NEUTRAL: Readonly<Record<string, string>> = {
   kivi: 'residual=1024',
   gear: 'buffer=1024',
   kvquant: 'sinks=1024',
+  kvtuner: 'pairs="k16v16"',
+  rotatekv: 'buffer=1024',
   vidkv: 'buffer=1024',
 };
 

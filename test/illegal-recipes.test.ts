@@ -5,6 +5,7 @@ import { KvasirError } from '../src/errors.ts';
 import { createPolicies } from '../src/methods/composition.ts';
 import { METHODS } from '../src/methods/index.ts';
 import { parseRecipe, type RecipeInput } from '../src/methods/recipe.ts';
+import type { Method } from '../src/methods/types.ts';
 import { createApp } from '../src/serve/app.ts';
 import { EchoEngine, echoCatalogue } from '../src/serve/echo.testing.ts';
 
@@ -106,7 +107,7 @@ describe('illegal settings are refused with what is allowed', () => {
   test('a method that needs a profile says so where there is none', () => {
     const model = { layers: 2, heads: 2, kvHeads: 1, group: 2, headDim: 32, rotary: 32, context: 512 };
     const shape = { ...model, layerWindow: [0, 0], fingerprint: 'f' };
-    for (const method of METHODS.filter(entry => 'profile' in entry)) {
+    for (const method of METHODS.filter((entry: Method) => entry.profile && !entry.profileOptional)) {
       const error = refusal(() => createPolicies(parseRecipe(method.name), shape));
       expect(error).toMatchObject({ code: 'invalid_request', field: 'profile' });
       expect(error.message).toContain(method.name);

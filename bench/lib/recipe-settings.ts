@@ -36,6 +36,8 @@ const OWN: Readonly<Record<string, Settings>> = {
   kivi: bits,
   gear: bits,
   kvquant: bits,
+  rotatekv: bits,
+  kvtuner: { at: budget => `pairs=${{ 0.1: 'k2v2', 0.2: 'k4v2', 0.4: 'k8v4' }[budget]}` },
   // The most it can hold is 2 bits and their parameters.
   vidkv: { at: budget => ({ 0.1: 'bitsK=1.25, group=64', 0.2: 'bitsK=2, bitsV=2', 0.4: null })[budget] },
   // One token a digit: the budgets pool over 15 tokens, so that a number of seven digits stays whole (docs/eval.md).

@@ -55,6 +55,7 @@ kvasir methods <name> tells one in full.
 
 function detail(method: MethodDescription): string {
   const { name, title, family, summary, paper, claim, options, traits, profile, worksWith, worksAs } = method;
+  const optional = findMethod(name)!.profileOptional;
   const facts = [
     ['family', family],
     ['stage', traits.stage],
@@ -62,7 +63,9 @@ function detail(method: MethodDescription): string {
       ? [['paper', `${paper.title}, ${paper.date}, arXiv ${paper.arxiv}${paper.venue ? `, ${paper.venue}` : ''}`]]
       : []),
     ...(claim ? [['claim', claim]] : []),
-    ...(profile === null ? [] : [['needs', `a profile of the model: kvasir calibrate ${profile}`]]),
+    ...(profile === null
+      ? []
+      : [[optional ? 'better with' : 'needs', `a profile of the model: kvasir calibrate ${profile}`]]),
     [
       'prefixes',
       traits.prefixStable ? 'may be reused under any continuation' : 'are reused for the same whole prompt only',

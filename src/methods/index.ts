@@ -7,6 +7,8 @@ import { random } from './control/random.ts';
 import { gear } from './format/gear.ts';
 import { kivi } from './format/kivi.ts';
 import { kvquant } from './format/kvquant.ts';
+import { kvtuner } from './format/kvtuner.ts';
+import { rotatekv } from './format/rotatekv.ts';
 import { vidkv } from './format/vidkv.ts';
 import { h2o } from './keep/h2o.ts';
 import { kvcrush } from './keep/kvcrush.ts';
@@ -51,6 +53,8 @@ export const METHODS = [
   kivi,
   gear,
   kvquant,
+  kvtuner,
+  rotatekv,
   vidkv,
   louiskv,
 ] as const satisfies readonly Method[];

@@ -63,7 +63,7 @@ export function methodPage(method: Method, measured: Measured): string {
     ...(profile === null
       ? []
       : [
-          `**Needs** a \`${profile}\` profile of the model: \`kvasir calibrate ${profile} --model <model>\` makes it; the bundled model has one.`,
+          `**${method.profileOptional ? 'Better with' : 'Needs'}** a \`${profile}\` profile of the model: \`kvasir calibrate ${profile} --model <model>\` makes it; the bundled model has one.`,
         ]),
     `**Stage** \`${traits.stage}\`; ${traits.prefixStable ? 'a prefix of its cache may be reused under any continuation' : 'its cache is reused for the same whole prompt only'}.`,
     ...(options.length > 0 ? ['## Options', optionTable(options, true)] : []),

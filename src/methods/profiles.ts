@@ -46,9 +46,17 @@ const prefix = z.strictObject({
   layers: z.array(z.strictObject({ sum: z.array(share), average: z.array(share) })),
 });
 
+const rotate = z.strictObject({
+  kind: z.literal('rotatekv'),
+  fingerprint: z.string().min(1),
+  /** Mean of each channel of keys before RoPE, head by head. */
+  layers: z.array(z.strictObject({ mean: z.array(finite) })),
+});
+
 export type KvquantProfile = z.infer<typeof kvquant>;
 export type RazorProfile = z.infer<typeof razor>;
 export type PrefixProfile = z.infer<typeof prefix>;
+export type RotateProfile = z.infer<typeof rotate>;
 
 /** @throws KvasirError `invalid_request` naming the field that is wrong, or the weights that the profile was made for */
 export function parseKvquantProfile(value: unknown, model: ModelShape): KvquantProfile {
@@ -112,6 +120,18 @@ export function parsePrefixProfile(value: unknown, model: ModelShape): PrefixPro
       if (Math.abs(mean - share) > 0.01)
         throw bad('prefixkv', `layers.0.${by}.${i}`, `a mean of ${mean.toFixed(3)} over layers`, `${share}, the share`);
     }
+  }
+  return profile;
+}
+
+/** @throws KvasirError as parseKvquantProfile */
+export function parseRotateProfile(value: unknown, model: ModelShape): RotateProfile {
+  const profile = parse('rotatekv', rotate, value, model);
+  const channels = model.kvHeads * model.headDim;
+  const wrong = profile.layers.findIndex(({ mean }) => mean.length !== channels);
+  if (wrong >= 0) {
+    const found = `${profile.layers[wrong]!.mean.length} numbers`;
+    throw bad('rotatekv', `layers.${wrong}.mean`, found, `${channels}, one a channel of keys`);
   }
   return profile;
 }

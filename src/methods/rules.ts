@@ -66,14 +66,14 @@ export const RULES: readonly Rule[] = [
         : null,
   },
   {
-    text: 'A method that stores layers (or layers and heads) together needs them to hold the same tokens: none before it may choose other tokens for each of them.',
+    text: 'A method that stores heads, layers or both together needs them to hold the same tokens: none before it may choose other tokens for each of them.',
     conflict(first, second) {
       const { needsSame } = second.traits;
-      const heads = needsSame === 'all' && partsHeads(first.traits);
-      const layers = needsSame !== undefined && partsLayers(first.traits);
+      const heads = (needsSame === 'all' || needsSame === 'heads') && partsHeads(first.traits);
+      const layers = (needsSame === 'all' || needsSame === 'layers') && partsLayers(first.traits);
       if (!heads && !layers) return null;
       const each = heads && layers ? 'layer and head' : heads ? 'head' : 'layer';
-      const all = needsSame === 'all' ? 'layers and heads' : 'layers';
+      const all = needsSame === 'all' ? 'layers and heads' : needsSame;
       return {
         reason: `${first.name} keeps other tokens in each ${each}, and ${second.name} needs the same tokens in all ${all} that it stores together`,
       };

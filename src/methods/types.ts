@@ -27,6 +27,8 @@ export interface Method<O = unknown> {
   traitsOf?(options: O): Traits;
   /** Kinds of profile files that it needs (head profile, calibration); see Profile. */
   readonly profile?: string;
+  /** It serves without the profile too, only less well. */
+  readonly profileOptional?: true;
   /**
    * One policy a request: options checked, model known. Raises KvasirError(`invalid_request`) where this model cannot use them.
    * The policy itself must not change later: what changes lies in `state`.
@@ -74,8 +76,8 @@ export interface Traits {
   readonly reorders?: boolean;
   /** Relies on the positions that tokens had in the text. */
   readonly truePositions?: boolean;
-  /** Needs all layers (`layers`) or all layers and heads (`all`) of a group to hold the same entries. */
-  readonly needsSame?: 'layers' | 'all';
+  /** Needs all heads of a layer (`heads`), all layers (`layers`) or all layers and heads (`all`) of a group to hold the same entries. */
+  readonly needsSame?: 'heads' | 'layers' | 'all';
   /** Reads or writes rows one by one, so that rows must not be encoded before. */
   readonly needsExact?: boolean;
   /** Settles layers in groups (Policy.settles): methods after it see a layer when the queries of the prompt are gone. */

@@ -3,6 +3,7 @@ import type { LoadedModel } from '../loaded-model.ts';
 import { calibrateKvquant } from './kvquant.ts';
 import { calibratePrefix } from './prefixkv.ts';
 import { calibrateRazor } from './razor.ts';
+import { calibrateRotate } from './rotatekv.ts';
 
 type Progress = (done: number, total: number) => void | Promise<void>;
 
@@ -16,6 +17,7 @@ const MAKERS: Readonly<Record<string, Calibration>> = {
   'razor-attention': { text: false, make: (model, _, onProgress) => calibrateRazor(model, onProgress) },
   kvquant: { text: true, make: calibrateKvquant },
   prefixkv: { text: true, make: calibratePrefix },
+  rotatekv: { text: true, make: calibrateRotate },
 };
 
 /** Kinds of profiles that can be made for a model. */
