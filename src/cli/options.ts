@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { FORMAT_NAMES } from '../cache/types.ts';
 import type { EngineOptions, GenerateOptions, LoadOptions } from '../engine/types.ts';
@@ -63,14 +64,28 @@ const bias: Accepts = {
   },
 };
 
-/** A recipe; what is wrong in one raises `invalid_recipe` with the reason. */
+/** A recipe, or a file that holds one; what is wrong in one raises `invalid_recipe` with the reason. */
 export const recipe: Accepts = {
-  what: 'a recipe; kvasir methods lists what it is made of',
+  what: 'a recipe, or a recipe file (.json); kvasir methods lists what it is made of',
   parse(given) {
-    parseRecipe(given, '--kv');
-    return given;
+    const text = /^[^[{].*\.json$/.test(given) ? recipeFile(given) : given;
+    parseRecipe(text, '--kv');
+    return text;
   },
 };
+
+function recipeFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new KvasirError('invalid_request', `the recipe file cannot be read: ${(cause as Error).message}`, {
+      field: '--kv',
+      value: path,
+      allowed: 'a file that kvasir tune has written, or a recipe',
+      cause,
+    });
+  }
+}
 
 type Keys<T> = Exclude<keyof T, 'name' | 'path'> & string;
 

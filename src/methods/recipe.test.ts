@@ -229,3 +229,18 @@ test('edit distance and the nearest name', () => {
   expect(nearest('x', ['tova', 'h2o'])).toBeUndefined();
   expect(nearest('', ['tova'])).toBeUndefined();
 });
+
+test('what a recipe file holds stands for its recipe, as an object and as text', () => {
+  const file = {
+    kvasir: 'recipe',
+    version: 1,
+    recipe: 'snapkv(keep=0.5) + kvtuner(pairs="k8v4")',
+    measured: {},
+  } as const;
+  expect(parseRecipe(file)).toEqual(parseRecipe(file.recipe));
+  expect(parseRecipe(JSON.stringify(file, null, 2))).toEqual(parseRecipe(file.recipe));
+  expect(() => parseRecipe({ ...file, recipe: 'snap' })).toThrow(expect.objectContaining({ code: 'invalid_recipe' }));
+  expect(() => parseRecipe({ ...file, kvasir: 'compare' })).toThrow(
+    expect.objectContaining({ code: 'invalid_recipe' }),
+  );
+});

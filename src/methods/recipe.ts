@@ -13,9 +13,15 @@ export type RecipeStepInput = StepOf<(typeof METHODS)[number]>;
 
 /**
  * How to treat the KV cache: methods in the order in which they act. Text (`snapkv(keep=0.25) + kivi(bits=2)`), one step,
- * a list of steps, or either as JSON text. Empty, or `full`: the full cache.
+ * a list of steps, what is in a recipe file, or any of them as JSON text. Empty, or `full`: the full cache.
  */
-export type RecipeInput = string | RecipeStepInput | readonly RecipeStepInput[];
+export type RecipeInput = string | RecipeStepInput | readonly RecipeStepInput[] | RecipeFile;
+
+/** What `kvasir tune` writes: a recipe with all that is known of it. It may stand wherever a recipe does. */
+export interface RecipeFile {
+  readonly kvasir: 'recipe';
+  readonly recipe: string;
+}
 
 /** A step with all options of its method, defaults included. */
 export interface RecipeStep {
@@ -56,6 +62,7 @@ function rawSteps(input: unknown, field: string): readonly RawStep[] {
     if (text === '') return [];
     return /^[[{]/.test(text) ? rawSteps(readJson(text, field), field) : readRecipeText(input, field);
   }
+  if (isRecipeFile(input)) return rawSteps(input.recipe, field);
   const list = Array.isArray(input) ? input : [input];
   if (list.length > MAX_STEPS) {
     throw new KvasirError('invalid_recipe', `a recipe has at most ${MAX_STEPS} methods`, { field, value: list.length });
@@ -71,6 +78,12 @@ function rawSteps(input: unknown, field: string): readonly RawStep[] {
     });
   }
   return list as RawStep[];
+}
+
+function isRecipeFile(input: unknown): input is RecipeFile {
+  return (
+    input !== null && typeof input === 'object' && 'kvasir' in input && input.kvasir === 'recipe' && 'recipe' in input
+  );
 }
 
 function readJson(text: string, field: string): unknown {

@@ -3,7 +3,8 @@ import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { ScalarFormat } from '../../cache/format.ts';
 import { defineMethod } from '../define.ts';
 import type { CacheLayer, EncodeAction } from '../types.ts';
-import { channelGroup, exactBlocks, floorPages, pagesWithin, without } from './due.ts';
+import { channelGroup, floorPages } from './due.ts';
+import { encodeDue } from './tails.ts';
 
 const options = z.object({
   bits: z
@@ -45,23 +46,8 @@ export const kivi = defineMethod({
     const k: ScalarFormat = { kind: 'scalar', parts: [{ bits, along: 'token', group }] };
     const channels = channelGroup('kivi', group, model.headDim);
     const v: ScalarFormat = { kind: 'scalar', parts: [{ bits, along: 'channel', group: channels }] };
-    const encode = (at: CacheLayer): EncodeAction[] => {
-      const actions: EncodeAction[] = [];
-      for (let head = 0; head < model.kvHeads; head++) {
-        const n = at.entries(head);
-        const dueK = n - (n % residual);
-        const dueV = floorPages(Math.max(0, n - residual));
-        const common = { do: 'encode', layer: at.layer, head } as const;
-        const both = exactBlocks(at, head, 0, Math.min(dueK, dueV));
-        const done = both.at(-1)?.[1] ?? 0;
-        const onlyK = pagesWithin(at, head, Math.max(done, dueV), dueK);
-        const onlyV = without(pagesWithin(at, head, 0, dueV, 'v'), at.exact(head));
-        for (const [from, to] of both) actions.push({ ...common, from, to, k, v });
-        for (const [from, to] of onlyK) actions.push({ ...common, from, to, k });
-        for (const [from, to] of onlyV) actions.push({ ...common, from, to, v });
-      }
-      return actions;
-    };
+    const encode = (at: CacheLayer): EncodeAction[] =>
+      encodeDue(at, { k, v }, n => ({ k: n - (n % residual), v: floorPages(Math.max(0, n - residual)) }));
     return { decide: encode, filled: encode };
   },
 });
