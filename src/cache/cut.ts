@@ -2,7 +2,7 @@ import { hasRow, rangeHi, rangeLo } from './bits.ts';
 import type { Content } from './content.ts';
 import { Ref, type RefList } from './ref-list.ts';
 
-/** Entries [from, to) of a view that leave it, and what comes in their place. */
+/** Entries [from, to) of a view that leave it (none where both are the same), and what comes in their place. */
 export interface Cut {
   readonly from: number;
   readonly to: number;
@@ -29,6 +29,7 @@ export function cutView(c: Content, view: number, cuts: readonly Cut[], list: Re
   const { memory, pages, blocks } = c.storage;
   let entry = 0;
   let next = 0;
+  let inserted = -1;
   for (let i = 0; i < c.refs[view]!; i++) {
     ref.load(memory, c.ref(view, i));
     const end = entry + ref.live;
@@ -37,7 +38,8 @@ export function cutView(c: Content, view: number, cuts: readonly Cut[], list: Re
     while (entry < end) {
       const cut = cuts[next];
       if (cut && cut.from <= entry) {
-        if (cut.from === entry) cut.insert?.(list);
+        if (inserted < next) cut.insert?.(list);
+        inserted = next;
         if (cut.to <= end) next++;
         entry = Math.max(entry, Math.min(end, cut.to));
         continue;

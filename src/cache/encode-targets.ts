@@ -37,7 +37,7 @@ export const RUN_WORDS = 5;
 
 const ref = new Ref();
 
-/** The pages that a plan makes, in order of the views' entries, and the runs of rows that they are made of. */
+/** The pages that a plan makes, job by job in order of their entries, and the runs of rows that they are made of. */
 export class Targets {
   readonly list: Target[] = [];
   readonly runs: number[] = [];
@@ -73,19 +73,13 @@ export class Targets {
     let shift = 0;
     let runs = 0;
     let block = -1;
+    let page = -1;
     const close = () => {
       if (open) this.#close(job, rows, shift, runs, block);
       open = false;
     };
-    let entry = 0;
-    for (let i = 0; i < c.refs[job.view]! && entry < job.to; i++) {
-      ref.load(memory, c.ref(job.view, i));
-      const start = entry;
-      entry += ref.live;
-      if (entry <= job.from) continue;
-      this.#checkSource(job);
-      const end = job.to >= entry ? ref.end : rowOfEntry(ref, job.to - start);
-      let row = job.from <= start ? ref.first : rowOfEntry(ref, job.from - start);
+    /** Live rows [row, end) of the record at hand. */
+    const take = (row: number, end: number) => {
       while (row < end) {
         if (!hasRow(ref.lo, ref.hi, row)) {
           row++;
@@ -99,8 +93,9 @@ export class Targets {
           rows = 0;
           shift = ref.shift;
           runs = this.runs.length / RUN_WORDS;
+          page = ref.page;
           // A page that is taken over row by row keeps its positions.
-          block = row === 0 ? c.storage.pages.positions[ref.page]! : -1;
+          block = row === 0 ? c.storage.pages.positions[page]! : -1;
         }
         const first = row;
         while (row < end && rows < PAGE_TOKENS && hasRow(ref.lo, ref.hi, row)) {
@@ -109,9 +104,23 @@ export class Targets {
           this.#positions[rows++] = stored;
           row++;
         }
-        if (first !== rows - (row - first)) block = -1;
+        if (page !== ref.page || first !== rows - (row - first)) block = -1;
         this.runs.push(ref.cell, ref.layout, first, row - first, rows - (row - first));
       }
+    };
+    let start = 0;
+    for (let i = 0, range = 0; i < c.refs[job.view]! && range < job.ranges.length; i++) {
+      ref.load(memory, c.ref(job.view, i));
+      const entry = start + ref.live;
+      if (job.ranges[range]! < entry) this.#checkSource(job);
+      while (range < job.ranges.length && job.ranges[range]! < entry) {
+        const [from, to] = [job.ranges[range]!, job.ranges[range + 1]!];
+        const row = from <= start ? ref.first : rowOfEntry(ref, from - start);
+        take(row, to >= entry ? ref.end : rowOfEntry(ref, to - start));
+        if (to > entry) break;
+        range += 2;
+      }
+      start = entry;
     }
     close();
   }
@@ -136,6 +145,7 @@ export class Targets {
   #addWhole(job: EncodeJob): void {
     const c = this.#content;
     const { memory, blocks, pages, layouts } = c.storage;
+    const [from, to] = [job.ranges[0]!, job.ranges[1]!];
     const epoch = ++c.storage.epoch;
     const whole = new Map<number, { shift: number; lo: number; hi: number }[]>();
     let entry = 0;
@@ -143,8 +153,8 @@ export class Targets {
       ref.load(memory, c.ref(job.view, i));
       const start = entry;
       entry += ref.live;
-      const inside = start >= job.from && entry <= job.to;
-      const outside = entry <= job.from || start >= job.to;
+      const inside = start >= from && entry <= to;
+      const outside = entry <= from || start >= to;
       if (!inside && !outside) throw notWhole(job);
       if (inside) {
         this.#checkSource(job);
@@ -157,10 +167,10 @@ export class Targets {
       }
     }
     entry = 0;
-    for (let i = 0; i < c.refs[job.view]! && entry < job.to; i++) {
+    for (let i = 0; i < c.refs[job.view]! && entry < to; i++) {
       ref.load(memory, c.ref(job.view, i));
       entry += ref.live;
-      if (entry <= job.from || this.list.at(-1)?.copied === ref.cell) continue;
+      if (entry <= from || this.list.at(-1)?.copied === ref.cell) continue;
       const seen = whole.get(ref.page);
       // A page seen outside too, or once more after others, could not keep its rows in their order.
       if (!seen || pages.stamp[ref.page] === epoch) throw notWhole(job);
@@ -198,12 +208,14 @@ export class Targets {
 
   #checkSource(job: EncodeJob): void {
     const { layouts, pages } = this.#content.storage;
-    if (pages.fetched.has(ref.page)) throw badItem(job.n, 'from', job.from, 'entries that are not parked');
+    if (pages.fetched.has(ref.page))
+      throw badItem(job.n, job.single ? 'entries' : 'from', job.ranges[0], 'entries that are not parked');
     const { formatK, formatV } = layouts.get(ref.layout);
     const check = (plane: 'k' | 'v', asked: unknown, format: typeof formatK) => {
-      const fits = asked === undefined ? isExact(format) || format.kind === 'scalar' : isExact(format);
-      if (fits) return;
-      const allowed = asked === undefined ? 'entries in pages of their own' : 'entries whose rows are exact';
+      const scalar = !isExact(format) && format.kind === 'scalar';
+      if (isExact(format) || (scalar && (asked === undefined || job.again))) return;
+      const allowed =
+        asked === undefined || job.again ? 'entries in pages of their own' : 'entries whose rows are exact';
       throw badItem(job.n, plane, `a ${(format as { kind: string }).kind} plane`, allowed);
     };
     check('k', job.k, formatK);
@@ -216,7 +228,7 @@ export class Targets {
     const key = `${job.n} ${job.k ? '' : ref.layout} ${job.v ? '' : ref.layout}`;
     const known = this.#layouts.get(key);
     if (known) return known;
-    const layout = this.#holds.layout(k, v, own);
+    const layout = this.#holds.layout(k, v, own, job.without);
     this.#layouts.set(key, layout);
     return layout;
   }
@@ -224,5 +236,10 @@ export class Targets {
 
 function notWhole(job: EncodeJob): Error {
   const plane = job.k === undefined ? 'k' : 'v';
-  return badItem(job.n, 'from', `${job.from}..${job.to}`, `all live rows of whole pages, as ${plane} stays as it is`);
+  return badItem(
+    job.n,
+    'from',
+    `${job.ranges[0]}..${job.ranges[1]}`,
+    `all live rows of whole pages, as ${plane} stays as it is`,
+  );
 }

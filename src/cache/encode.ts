@@ -14,9 +14,11 @@ import {
 } from './encode-targets.ts';
 import type { PageShape } from './pages.ts';
 import { Replacement } from './prepared.ts';
-import { RefList } from './ref-list.ts';
+import { Ref, RefList } from './ref-list.ts';
 import { pruneShared } from './shared-blocks.ts';
 import type { EncodeItem, PreparedPlan } from './types.ts';
+
+const ref = new Ref();
 
 /** See CacheSequence.prepareEncode. The new pages are whole when this returns; only the lists are still the old ones. */
 export function prepareEncode(c: Content, items: readonly EncodeItem[]): PreparedPlan {
@@ -32,12 +34,7 @@ export function prepareEncode(c: Content, items: readonly EncodeItem[]): Prepare
   };
   try {
     const cuts = new Map<number, Cut[]>();
-    for (const [view, jobs] of checkItems(c, items, holds)) {
-      cuts.set(
-        view,
-        jobs.map(job => cutOf(c, job, targets.add(job))),
-      );
-    }
+    for (const [view, jobs] of checkItems(c, items, holds)) cuts.set(view, cutsOf(c, view, jobs, targets));
     let needed = 0;
     for (const { layout } of targets.list) needed += layout.cellBytes;
     account.require(needed, 'plan', items.length, false);
@@ -100,17 +97,49 @@ function moveColumns(c: Content, { page, layout, runs: first, runsEnd }: Target,
   }
 }
 
-function cutOf(c: Content, { from, to }: EncodeJob, made: readonly Target[]): Cut {
-  const { pages, blocks } = c.storage;
-  const insert = (list: RefList) => {
-    for (const { page, layout, seen } of made) {
-      const cell = pages.address[page]!;
-      const block = pages.positions[page]!;
-      const contiguous = blocks.contiguous[block]!;
-      for (const { shift, lo, hi } of seen) {
-        list.push(cell, blocks.address[block]!, contiguous, layout.id, shift, page, lo, hi);
-      }
+/** What leaves a view and what comes in its place. Makes the targets. */
+function cutsOf(c: Content, view: number, jobs: readonly EncodeJob[], targets: Targets): Cut[] {
+  const cuts: Cut[] = [];
+  const classes: Target[] = [];
+  let first = Number.POSITIVE_INFINITY;
+  for (const job of jobs) {
+    const made = targets.add(job);
+    const { ranges } = job;
+    if (!job.single) {
+      cuts.push({ from: ranges[0]!, to: ranges[1]!, insert: list => show(c, made, list) });
+      continue;
     }
-  };
-  return { from, to, insert };
+    classes.push(...made);
+    first = Math.min(first, ranges[0]!);
+    for (let i = 0; i < ranges.length; i += 2) cuts.push({ from: ranges[i]!, to: ranges[i + 1]! });
+  }
+  if (classes.length > 0) {
+    const from = recordOf(c, view, first);
+    cuts.push({ from, to: from, insert: list => show(c, classes, list) });
+  }
+  return cuts.sort((a, b) => a.from - b.from || a.to - b.to);
+}
+
+/** Adds the records that show new pages. */
+function show(c: Content, made: readonly Target[], list: RefList): void {
+  const { pages, blocks } = c.storage;
+  for (const { page, layout, seen } of made) {
+    const cell = pages.address[page]!;
+    const block = pages.positions[page]!;
+    const contiguous = blocks.contiguous[block]!;
+    for (const { shift, lo, hi } of seen) {
+      list.push(cell, blocks.address[block]!, contiguous, layout.id, shift, page, lo, hi);
+    }
+  }
+}
+
+/** The first entry of the record that holds an entry. */
+function recordOf(c: Content, view: number, entry: number): number {
+  let start = 0;
+  for (let i = 0; i < c.refs[view]!; i++) {
+    const { live } = ref.load(c.storage.memory, c.ref(view, i));
+    if (entry < start + live) return start;
+    start += live;
+  }
+  return start;
 }

@@ -198,9 +198,11 @@ export class CacheSequence {
   }
 
   /**
-   * Stores ranges of entries in other formats: their live rows, in order, in new pages of up to 64 rows, positions, shifts and
-   * columns as they were. Only rows of exact planes can be encoded. Where an item leaves one plane out, that plane's bytes are
-   * copied, and the range must be all live rows of whole pages. Several items may name one view; their ranges are disjoint.
+   * Stores entries in other formats: their live rows, in order, in new pages of up to 64 rows, positions, shifts and columns as
+   * they were. Only rows of exact planes can be encoded (with `again` those of scalar planes too). Pages of a range stand where
+   * it stood; those of single entries come, item by item, before the record that holds the first of all single entries of
+   * their view. Where an item leaves one plane out, that plane's bytes are copied, and it must be a range of all live rows of
+   * whole pages. Several items may name one view; their entries are disjoint.
    * The new pages are made at once (the old ones go with apply()); nothing else changes until then. Raises `invalid_request`
    * naming the item's field, `kv_cache_full` or `memory_limit`; then nothing has changed.
    */

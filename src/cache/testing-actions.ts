@@ -1,9 +1,12 @@
 import { floatToHalf, halfToFloat } from '../model/float16.ts';
 import type { KvCache } from './cache.ts';
 import { isExact, type LatentFormat, type PlaneFormat } from './format.ts';
+import { Ref } from './ref-list.ts';
 import type { CacheSequence } from './sequence.ts';
 import { type Entry, type Model, numbers, positionOf, tolerance } from './testing-model.ts';
 import { type EncodeItem, FORMAT_NAMES, type JoinedPlane, type SharedBlock } from './types.ts';
+
+const ref = new Ref();
 
 /** Plans of encode and join drawn from a seed, carried out on a sequence and on its model. */
 
@@ -56,8 +59,11 @@ export function encodeSome(sequence: CacheSequence, model: Model, seed: number, 
       const cut = k && v && random() > 0;
       const from = cut ? first + Math.floor(Math.abs(random()) * (end - first)) : first;
       const to = cut ? from + Math.floor(Math.abs(random()) * (end - from + 1)) : end;
+      const single = cut && random() > 0;
+      const entries = () => Uint32Array.from({ length: to - from }, (_, i) => from + i).filter(() => random() > 0);
       plan.push({
-        ...{ slot, head, from, to },
+        ...{ slot, head },
+        ...(single ? { entries: entries() } : { from, to }),
         ...(k && { k: k.format }),
         ...(v && { v: v.format }),
         ...(k?.shared && { sharedK: k.shared }),
@@ -77,11 +83,13 @@ export function encodeSome(sequence: CacheSequence, model: Model, seed: number, 
     prepared.discard();
     return 0;
   }
+  const starts = model.map((_, view) => recordStarts(sequence, view));
   prepared.apply();
   let count = 0;
-  for (const { slot, head, from, to, k, v } of plan) {
+  for (const item of plan) {
+    const { slot, head, k, v } = item;
     const entries = model[slot * kvHeads + head]!;
-    for (let i = from; i < to; i++) {
+    for (const i of named(item)) {
       const { codes } = entries[i]!;
       entries[i] = recode(entries[i]!, {
         k: k ? allowedError(k, codes!.k, top) : 0,
@@ -90,7 +98,41 @@ export function encodeSome(sequence: CacheSequence, model: Model, seed: number, 
       count++;
     }
   }
+  for (let view = 0; view < model.length; view++) {
+    const classes = plan.flatMap((item, n) =>
+      'entries' in item && item.slot * kvHeads + item.head === view && item.entries.length > 0 ? [{ item, n }] : [],
+    );
+    if (classes.length === 0) continue;
+    const taken = classes.flatMap(({ item }) => [...item.entries]);
+    const first = Math.min(...taken);
+    const at = starts[view]!.filter(start => start <= first).at(-1)!;
+    const gone = new Set(taken);
+    const before = model[view]!;
+    const rest = (part: readonly Entry[], first: number) => part.filter((_, i) => !gone.has(first + i));
+    model[view] = [
+      ...rest(before.slice(0, at), 0),
+      ...taken.map(entry => before[entry]!),
+      ...rest(before.slice(at), at),
+    ];
+  }
   return count;
+}
+
+/** First entry of each record of a view. */
+function recordStarts(sequence: CacheSequence, view: number): number[] {
+  const c = sequence.content;
+  let entry = 0;
+  return Array.from({ length: c.refs[view]! }, (_, i) => {
+    const start = entry;
+    entry += ref.load(c.storage.memory, c.ref(view, i)).live;
+    return start;
+  });
+}
+
+/** Entries that an item names. */
+function named(item: EncodeItem): number[] {
+  if ('entries' in item) return [...item.entries];
+  return Array.from({ length: item.to - item.from }, (_, i) => item.from + i);
 }
 
 /** Joins entries that several views hold at the same positions; returns how many. */

@@ -142,17 +142,31 @@ export interface PreparedPlan {
 }
 
 /** See CacheSequence.prepareEncode. */
-export interface EncodeItem {
-  readonly slot: number;
-  readonly head: number;
-  /** Entries [from, to) of the view. */
+export type EncodeItem = EncodeFormats & (EncodedRange | EncodedEntries);
+
+/** Entries [from, to) of the view. */
+export interface EncodedRange {
   readonly from: number;
   readonly to: number;
+}
+
+/** Single entries of the view, ascending. */
+export interface EncodedEntries {
+  readonly entries: Uint32Array;
+}
+
+export interface EncodeFormats {
+  readonly slot: number;
+  readonly head: number;
   /** Absent: the plane stays as it is; the range must then be all live rows of whole pages. */
   readonly k?: PlaneFormat;
   readonly v?: PlaneFormat;
   readonly sharedK?: SharedBlock;
   readonly sharedV?: SharedBlock;
+  /** Rows of scalar planes are decoded and encoded once more. */
+  readonly again?: true;
+  /** Columns that the new pages do not have: they read 0, what is written there is lost. */
+  readonly without?: readonly string[];
 }
 
 /** Parameters used by many pages, f16 in memory. Equal (sequence, key): one block; freed with its last page. */

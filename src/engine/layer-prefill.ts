@@ -110,11 +110,11 @@ export class LayerPrefill {
     return store;
   }
 
-  /** Keeps the queries of the chunk's last rows where a method will ask what they look at. */
+  /** Keeps the queries of those rows of the chunk that a method will ask about. */
   #record(): void {
-    const asked = this.#run?.program.queryRows(this.#layer, this.#rows) ?? 0;
+    const asked = this.#run?.queryRows(this.#layer, this.#rows);
     this.#queries?.dispose();
-    this.#queries = asked > 0 ? new QueryRecord(this.#forward.workspace, this.#rows - asked, asked) : null;
+    this.#queries = asked && asked.length > 0 ? new QueryRecord(this.#forward.workspace, asked, this.#rows) : null;
   }
 
   #settle(store: RowStore): void {

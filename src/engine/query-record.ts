@@ -2,39 +2,45 @@ import type { Work } from './forward.ts';
 import type { QueryRows } from './sense/sensor.ts';
 import type { Workspace } from './workspace.ts';
 
-/** Queries of a prompt's rows [first, first + rows) at one layer, copied out tile by tile. */
+/** Queries of some rows of a prompt at one layer, copied out tile by tile. */
 export class QueryRecord implements QueryRows {
   readonly address: number;
   readonly rows: number;
   readonly positions: Int32Array;
+  readonly numbers: Uint32Array;
+  readonly of: number;
   readonly #workspace: Workspace;
-  readonly #first: number;
   readonly #width: number;
+  #taken = 0;
 
-  constructor(workspace: Workspace, first: number, rows: number) {
+  /**
+   * @param numbers which rows of the prompt, ascending
+   * @param of how many it has
+   */
+  constructor(workspace: Workspace, numbers: Uint32Array, of: number) {
     this.#workspace = workspace;
-    this.#first = first;
     this.#width = workspace.config.heads * workspace.config.headDim;
-    this.rows = rows;
-    this.positions = new Int32Array(rows);
-    this.address = workspace.memory.alloc(rows * this.#width * 4);
+    this.numbers = numbers;
+    this.of = of;
+    this.rows = numbers.length;
+    this.positions = new Int32Array(this.rows);
+    this.address = workspace.memory.alloc(this.rows * this.#width * 4);
   }
 
-  /** @param q address of the tile's queries, whose first row is row `from` of the prompt; they have just been appended */
+  /**
+   * Tiles come in order.
+   * @param q address of the tile's queries, whose first row is row `from` of the prompt; they have just been appended
+   */
   take(q: number, from: number, { rows, sequence, positions }: Work, layer: number): void {
-    const begin = Math.max(from, this.#first);
-    const end = Math.min(from + rows, this.#first + this.rows);
-    if (begin >= end) return;
     const { f32 } = this.#workspace.memory;
-    const source = q / 4 + (begin - from) * this.#width;
-    f32.copyWithin(
-      this.address / 4 + (begin - this.#first) * this.#width,
-      source,
-      source + (end - begin) * this.#width,
-    );
+    const width = this.#width;
     const next = sequence.nextPosition(layer) - rows;
-    for (let row = begin; row < end; row++)
-      this.positions[row - this.#first] = positions ? positions[row - from]! : next + row - from;
+    for (; this.#taken < this.rows && this.numbers[this.#taken]! < from + rows; this.#taken++) {
+      const row = this.numbers[this.#taken]! - from;
+      const source = q / 4 + row * width;
+      f32.copyWithin(this.address / 4 + this.#taken * width, source, source + width);
+      this.positions[this.#taken] = positions ? positions[row]! : next + row;
+    }
   }
 
   dispose(): void {

@@ -1,3 +1,4 @@
+import { rowsOfShares } from './row-shares.ts';
 import { plainClusters } from './testing-clusters.ts';
 import type {
   AttentionSignal,
@@ -42,6 +43,8 @@ export interface PlainScene {
   readonly rowPositions: Int32Array;
   /** f64 [rows][hiddenSize] */
   readonly hidden: Float64Array;
+  /** Decides which rows are sampled. Default 0. */
+  readonly seed?: number;
 }
 
 export function plainSignal<S extends SignalRequest>(scene: PlainScene, request: S): SignalValue<S> {
@@ -108,21 +111,20 @@ export function plainProbabilities(scene: PlainScene, head: number, row: number)
 
 function attention(scene: PlainScene, request: AttentionSignal): Float32Array[] {
   const { group } = scene;
-  const rows = scene.rowPositions.length;
-  const asked = request.rows === 'all' ? rows : Math.min(request.rows, rows);
+  const rows = plainRows(scene, request);
   const { pool } = request;
   return scene.views[scene.layer]!.flatMap((view, kvHead) => {
     const shown = Math.max(0, view.positions.length - (request.drop ?? 0));
     let heads: Float64Array[] = Array.from({ length: group }, (_, g) => {
-      const p = Array.from({ length: asked }, (_, r) =>
-        plainProbabilities(scene, kvHead * group + g, rows - asked + r).subarray(0, shown),
-      );
-      return Float64Array.from({ length: shown }, (_, i) =>
-        reduceRows(
+      const p = rows.map(row => plainProbabilities(scene, kvHead * group + g, row).subarray(0, shown));
+      return Float64Array.from({ length: shown }, (_, i) => {
+        const seen = request.reduce === 'seen-mean' ? rows.map(row => sees(scene, row, view.positions[i]!)) : [];
+        return reduceRows(
           p.map(row => row[i]!),
           request.reduce,
-        ),
-      );
+          seen.filter(Boolean).length,
+        );
+      });
     });
     const pooled = (x: Float64Array) => (pool ? plainPool(x, pool.kind, pool.width) : x);
     if (pool?.after !== 'group') heads = heads.map(pooled);
@@ -132,11 +134,27 @@ function attention(scene: PlainScene, request: AttentionSignal): Float32Array[] 
   });
 }
 
-function reduceRows(p: readonly number[], how: AttentionSignal['reduce']): number {
+/** Rows of the prompt that a request is about. */
+function plainRows(scene: PlainScene, request: AttentionSignal): number[] {
+  const rows = scene.rowPositions.length;
+  if (typeof request.rows === 'object') return [...rowsOfShares(request.rows, rows, scene.seed ?? 0)];
+  const asked = request.rows === 'all' ? rows : Math.min(request.rows, rows);
+  return Array.from({ length: asked }, (_, r) => rows - asked + r);
+}
+
+/** Does a row of the prompt see an entry at this position? */
+function sees({ rowPositions, window }: PlainScene, row: number, position: number): boolean {
+  const distance = rowPositions[row]! - position;
+  return distance >= 0 && (window === 0 || distance < window);
+}
+
+/** @param seen how many of the rows see the entry */
+function reduceRows(p: readonly number[], how: AttentionSignal['reduce'], seen: number): number {
   if (how === 'max') return Math.max(0, ...p);
   if (how === 'entropy') return p.reduce((sum, x) => sum - x * Math.log(x + 1e-10), 0);
   const sum = p.reduce((a, b) => a + b, 0);
   if (how === 'sum') return sum;
+  if (how === 'seen-mean') return seen > 0 ? sum / seen : 0;
   const mean = p.length > 0 ? sum / p.length : 0;
   if (how === 'mean') return mean;
   return p.length > 1 ? p.reduce((a, x) => a + (x - mean) ** 2, 0) / (p.length - 1) : 0;
@@ -243,11 +261,13 @@ function gram(scene: PlainScene, request: GramSignal): Float64Array {
   return out;
 }
 
-function ranges(scene: PlainScene, request: RangeSignal): Float32Array[] {
+function ranges(scene: PlainScene, { of }: RangeSignal): Float32Array[] {
   const d = scene.headDim;
-  return scene.views[scene.layer]!.map(view => {
+  const group = scene.group * d;
+  return scene.views[scene.layer]!.map((view, head, { length }) => {
     const out = new Float32Array(2 * d).fill(Number.POSITIVE_INFINITY, 0, d).fill(Number.NEGATIVE_INFINITY, d);
-    view[request.of].forEach((x, i) => {
+    const values = of === 'q' ? scene.q.filter((_, i) => Math.floor(i / group) % length === head) : view[of];
+    values.forEach((x, i) => {
       out[i % d] = Math.min(out[i % d]!, x);
       out[d + (i % d)] = Math.max(out[d + (i % d)]!, x);
     });

@@ -168,6 +168,7 @@ export class PlainCache {
       q: rows.q,
       rowPositions: positions,
       hidden: rows.hidden,
+      seed: this.#seed,
     };
   }
 

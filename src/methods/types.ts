@@ -195,15 +195,18 @@ export type SignalRequest =
   | ClusterSignal;
 
 /**
- * Softmax probabilities of the last `rows` rows of the prompt over the entries of the layer (causal, after RoPE, scaled by
- * the model's factor), reduced over the rows, then pooled along entries and reduced over the query heads of a group.
- * PerHead, [entries] each.
+ * Softmax probabilities of the last `rows` rows of the prompt, or of a share of its rows, over the entries of the layer
+ * (causal, after RoPE, scaled by the model's factor), reduced over the rows, then pooled along entries and reduced over the
+ * query heads of a group. PerHead, [entries] each.
  */
 export interface AttentionSignal {
   readonly signal: 'attention';
-  readonly rows: number | 'all';
-  /** `variance` is the unbiased one; `entropy` is the sum over rows of -p ln(p + 1e-10). */
-  readonly reduce: 'sum' | 'mean' | 'max' | 'variance' | 'entropy';
+  readonly rows: number | 'all' | RowShares;
+  /**
+   * `variance` is the unbiased one; `entropy` is the sum over rows of -p ln(p + 1e-10); `seen-mean` divides the sum of an entry
+   * by how many of the rows can see it (0 where none can).
+   */
+  readonly reduce: 'sum' | 'mean' | 'max' | 'variance' | 'entropy' | 'seen-mean';
   /**
    * Same length, stride 1. `mean` divides by the width at the borders too (zeros are padded). Pooling and then reducing is the
    * order unless `after` says `group`.
@@ -213,6 +216,17 @@ export interface AttentionSignal {
   readonly drop?: number;
   /** Default: none, one array a query head. */
   readonly group?: 'mean' | 'sum' | 'max';
+}
+
+/**
+ * Rows that stand for all of the prompt (chunk): shares of its rows, 0 to 1, each rounded up to whole rows; all rows where
+ * there are fewer than 20. Which ones are sampled depends on the request's seed and on how many rows there are.
+ */
+export interface RowShares {
+  /** The last ones. */
+  readonly last: number;
+  /** Drawn evenly from the others, none twice. */
+  readonly sampled: number;
 }
 
 /** L2 norms: of keys or values by entry (PerHead), of hidden rows entering the layer by prompt row (one array of `rows`). */
@@ -281,10 +295,13 @@ export interface GramSignal {
   readonly entries?: number;
 }
 
-/** Least and greatest value of each channel, PerHead: [2 * headDim], minima first. */
+/**
+ * Least and greatest value of each channel, PerHead: [2 * headDim], minima first. `k` and `v`: over the entries, keys as they
+ * are stored. `q`: over all rows of the prompt (chunk) and the query heads of the group, after RoPE.
+ */
 export interface RangeSignal {
   readonly signal: 'ranges';
-  readonly of: 'k' | 'v';
+  readonly of: 'k' | 'v' | 'q';
 }
 
 /** k-means of keys (mean key taken off, Lloyd steps from strided centroids, within blocks of 8,192 entries). */
@@ -356,19 +373,40 @@ export interface MergeAction {
   readonly bias?: Float32Array;
 }
 
-/** Stores a range of entries in another format; rows are packed into full pages of their own. Exact rows only. */
-export interface EncodeAction {
+/**
+ * Stores entries in another format; rows are packed into pages of their own, of which the last may have fewer than 64. Exact
+ * rows only, unless `again`. Several may name one view; their entries are disjoint.
+ */
+export type EncodeAction = EncodeFormats & (EncodedRange | EncodedEntries);
+
+export interface EncodeFormats {
   readonly do: 'encode';
   readonly layer: number;
   readonly head: number;
-  readonly from: number;
-  readonly to: number;
-  /** Absent: that plane stays as it is; then the range must be whole pages. */
+  /** Absent: that plane stays as it is; then a range must be whole pages, and single entries cannot be named. */
   readonly k?: PlaneFormat;
   readonly v?: PlaneFormat;
-  /** Name of a parameter block (Policy state `shared`): f16 values; see ScalarPart.scope. The same name is the same block. */
+  /** Name of a parameter block (Policy state `shared`): f16 values; see ScalarPart.scope and ScalarPart.side. The same name is the same block. */
   readonly sharedK?: SharedParams;
   readonly sharedV?: SharedParams;
+  /** Scalar rows are decoded and encoded once more; an encoding that would change them adds its error to theirs. */
+  readonly again?: true;
+  /** Columns that the new pages go without: they read 0 there, and what is written there is lost. */
+  readonly without?: readonly string[];
+}
+
+/** Entries [from, to); their pages stand where they stood. */
+export interface EncodedRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * Single entries (ascending): a class of tokens. The pages of all classes of a view that one plan makes come, action by action,
+ * before the page that holds the first entry any of them takes; what is left of the view follows in its order.
+ */
+export interface EncodedEntries {
+  readonly entries: Uint32Array;
 }
 
 /** Values kept once and used by many pages; stored as f16, counted as bytes while any page uses them. */
@@ -453,6 +491,8 @@ export interface StepRule {
   readonly evict?: EvictRule;
   /** Entries of the view get positions 0, 1, 2, ... after an eviction. */
   readonly renumber?: boolean;
+  /** Holds at steps only whose number (tokens seen, the newest included) modulo `period` is among `steps`. Default: every step. */
+  readonly within?: { readonly period: number; readonly steps: readonly number[] };
 }
 
 /** While a view holds more than `over` entries: drops the one with the lowest value among those not protected (ties: the earliest). */

@@ -61,17 +61,8 @@ function keepItems({ layer, entries }: KeepAction): KeepItem[] {
   return entries.map((kept, head) => ({ slot: layer, head, ranges: rangesOf(kept) }));
 }
 
-function encodeItem({ layer, head, from, to, k, v, sharedK, sharedV }: EncodeAction): EncodeItem {
-  return {
-    slot: layer,
-    head,
-    from,
-    to,
-    ...(k && { k }),
-    ...(v && { v }),
-    ...(sharedK && { sharedK }),
-    ...(sharedV && { sharedV }),
-  };
+function encodeItem({ do: _, layer, ...rest }: EncodeAction): EncodeItem {
+  return { slot: layer, ...rest };
 }
 
 /** Ascending entry numbers as pairs (from, to). */

@@ -1,5 +1,6 @@
 import type { FormatName, PageOptions } from '../../cache/types.ts';
 import type { ModelShape, Policy } from '../../methods/types.ts';
+import { askedRows } from '../sense/query-rows.ts';
 
 /** One method of a recipe, ready for one model. */
 export interface Part {
@@ -51,12 +52,12 @@ export class Program {
     };
   }
 
-  /** Prompt rows whose queries signals of a layer are about. */
-  queryRows(layer: number, rows: number): number {
-    let most = 0;
-    for (const { policy } of this.parts)
-      for (const request of policy.sense?.(layer) ?? [])
-        if (request.signal === 'attention') most = Math.max(most, request.rows === 'all' ? rows : request.rows);
-    return Math.min(most, rows);
+  /** Rows of a prompt, ascending, whose queries signals of a layer are about. */
+  queryRows(layer: number, rows: number, seed: number): Uint32Array {
+    return askedRows(
+      this.parts.flatMap(({ policy }) => policy.sense?.(layer) ?? []),
+      rows,
+      seed,
+    );
   }
 }

@@ -3,13 +3,13 @@ import type { SignalRequest, StepRule } from '../../methods/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
 import type { QueryRow, StepHooks } from '../forward.ts';
 import type { RotaryTable } from '../rotary.ts';
-import { isLate } from '../sense/requests.ts';
+import { isLate, isOfRows } from '../sense/requests.ts';
 import type { HiddenRows, QueryRows, Sensor, Signals } from '../sense/sensor.ts';
 import { act } from './act.ts';
 import { AtFilled, AtLayer, AtPrompt, notSensed } from './at.ts';
 import type { Program } from './program.ts';
 import { type RetrieveCounts, type RetrieveState, retrieve } from './retrieve.ts';
-import { ruleNeedsAttention, StepEvaluation } from './step.ts';
+import { holdsAt, ruleNeedsAttention, StepEvaluation } from './step.ts';
 
 /** What a prompt leaves behind at a layer, while it is being decided. */
 export interface SettledRows {
@@ -83,6 +83,11 @@ export class Run implements StepHooks {
     );
   }
 
+  /** Rows of a prompt (chunk) of `rows` whose queries will be asked about at a layer. */
+  queryRows(layer: number, rows: number): Uint32Array {
+    return this.program.queryRows(layer, rows, this.#seed);
+  }
+
   /** A chunk of a prompt begins: `rows` tokens will have been seen at its end. */
   beginChunk(rows: number): void {
     this.#state.seen += rows;
@@ -123,13 +128,13 @@ export class Run implements StepHooks {
   }
 
   afterAttention(layer: number, query: QueryRow): void {
-    const rules = this.#state.rules.flatMap(byLayer => byLayer[layer] ?? []);
+    // The row of this step is counted once all layers have run.
+    const seen = this.#state.seen + 1;
+    const rules = this.#state.rules.flatMap(byLayer => byLayer[layer] ?? []).filter(rule => holdsAt(rule, seen));
     if (rules.length === 0) return;
     const attention = rules.some(ruleNeedsAttention)
       ? this.#context.sensor.step(this.sequence, layer, query, query.position)
       : null;
-    // The row of this step is counted once all layers have run.
-    const seen = this.#state.seen + 1;
     for (const rule of rules) new StepEvaluation(this.sequence, layer, attention, this.#state.cursors, seen).run(rule);
   }
 
@@ -165,10 +170,9 @@ export class Run implements StepHooks {
     const { policy, name } = this.program.parts[n]!;
     if (!policy.decide) return null;
     const asked = policy.sense?.(layer) ?? [];
-    if (layer !== run && asked.some(({ signal }) => signal === 'attention' || signal.startsWith('hidden-')))
-      throw notSensed(name, layer);
+    if (layer !== run && asked.some(isOfRows)) throw notSensed(name, layer);
     const { sensor } = this.#context;
-    const point = { sequence: this.sequence, layer, queries: rows.queries, hidden: rows.hidden };
+    const point = { sequence: this.sequence, layer, queries: rows.queries, hidden: rows.hidden, seed: this.#seed };
     let known: Signals | null = null;
     const signals = (request: SignalRequest) => {
       if (isLate(request)) return sensor.answer(point, [request]);

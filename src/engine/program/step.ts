@@ -9,6 +9,11 @@ export function ruleNeedsAttention({ columns, evict }: StepRule): boolean {
   );
 }
 
+/** Is the step at which `seen` tokens have been seen one of the rule's? */
+export function holdsAt({ within }: StepRule, seen: number): boolean {
+  return !within || within.steps.includes(seen % within.period);
+}
+
 /** Carries out a rule at a layer whose row has just been appended and attended. */
 export class StepEvaluation {
   readonly #sequence: CacheSequence;

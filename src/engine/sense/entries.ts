@@ -49,8 +49,9 @@ function planeOf(request: SignalRequest): 'k' | 'v' | null {
     case 'neighbour-cosine':
     case 'layer-cosine':
     case 'distance':
-    case 'ranges':
       return request.of;
+    case 'ranges':
+      return request.of === 'q' ? null : request.of;
     default:
       return null;
   }

@@ -70,7 +70,11 @@ async function probeLayer(
   requests: readonly SignalRequest[],
 ): Promise<Signals> {
   const { workspace } = forward;
-  const queries = new QueryRecord(workspace, 0, rows);
+  const queries = new QueryRecord(
+    workspace,
+    Uint32Array.from({ length: rows }, (_, row) => row),
+    rows,
+  );
   try {
     for (let from = 0; from < rows; from += workspace.tile) {
       const tile = work(from);

@@ -1,6 +1,7 @@
 import { KvasirError } from '../../errors.ts';
 import type { AttentionSignal, SignalRequest } from '../../methods/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
+import { promptRows } from './query-rows.ts';
 import type { Plane } from './records.ts';
 import type { SensePoint } from './types.ts';
 
@@ -10,7 +11,8 @@ export function keyOf(request: SignalRequest): string {
     case 'attention': {
       const { rows, reduce, pool, drop, group } = request;
       const pooling = pool && [pool.kind, pool.width, pool.after === 'group'];
-      return JSON.stringify(['attention', rows, reduce, pooling ?? 0, drop ?? 0, group ?? 0]);
+      const which = typeof rows === 'object' ? [rows.last, rows.sampled] : rows;
+      return JSON.stringify(['attention', which, reduce, pooling ?? 0, drop ?? 0, group ?? 0]);
     }
     case 'gram':
       return JSON.stringify(['gram', request.of, request.layers, request.entries ?? -1]);
@@ -37,6 +39,12 @@ export function isLate({ signal }: SignalRequest): boolean {
   return signal === 'distance' || signal === 'nearest';
 }
 
+/** Is it about rows that ran through the layer, which are gone later? */
+export function isOfRows(request: SignalRequest): boolean {
+  const { signal } = request;
+  return signal === 'attention' || signal.startsWith('hidden-') || (request.signal === 'ranges' && request.of === 'q');
+}
+
 /** Lists of entries are long: they are told apart by which array they are. */
 const numbers = new WeakMap<object, number>();
 let last = 0;
@@ -51,7 +59,7 @@ function numberOf(list: object): number {
 /** Planes that a reduction is made of. */
 export function planesOf(reduce: AttentionSignal['reduce']): readonly Plane[] {
   if (reduce === 'variance') return ['mean', 'm2'];
-  return [reduce === 'mean' ? 'sum' : reduce];
+  return [reduce === 'mean' || reduce === 'seen-mean' ? 'sum' : reduce];
 }
 
 /** Refuses what cannot be answered, before anything is computed. */
@@ -75,8 +83,15 @@ export function checkRequest(request: SignalRequest, at: SensePoint, config: Mod
       checkPlane(request.of);
       break;
     case 'neighbour-cosine':
-    case 'ranges':
       checkPlane(request.of);
+      break;
+    case 'ranges':
+      if (request.of === 'q') {
+        const complete = at.queries !== null && at.queries.rows === promptRows(at.queries);
+        need(complete, 'signal.of', 'q', 'signals of what was kept: not all query rows were');
+      } else {
+        checkPlane(request.of);
+      }
       break;
     case 'distance':
       checkPlane(request.of);
@@ -121,8 +136,13 @@ export function checkRequest(request: SignalRequest, at: SensePoint, config: Mod
 }
 
 function checkAttention({ rows, reduce, pool, drop, group }: AttentionSignal, at: SensePoint): void {
-  need(rows === 'all' || (isCount(rows) && rows > 0), 'signal.rows', rows, '"all" or a whole number, at least 1');
-  const reductions = ['sum', 'mean', 'max', 'variance', 'entropy'];
+  if (typeof rows === 'object') {
+    need(isShare(rows.last), 'signal.rows.last', rows.last, 'a number from 0 to 1');
+    need(isShare(rows.sampled), 'signal.rows.sampled', rows.sampled, 'a number from 0 to 1');
+  } else {
+    need(rows === 'all' || (isCount(rows) && rows > 0), 'signal.rows', rows, '"all", a whole number from 1, or shares');
+  }
+  const reductions = ['sum', 'mean', 'max', 'variance', 'entropy', 'seen-mean'];
   need(reductions.includes(reduce), 'signal.reduce', reduce, reductions);
   need(drop === undefined || isCount(drop), 'signal.drop', drop, 'a whole number');
   need(group === undefined || ['mean', 'sum', 'max'].includes(group), 'signal.group', group, ['mean', 'sum', 'max']);
@@ -149,6 +169,10 @@ function checkEntries(
 
 function checkPlane(of: unknown): void {
   need(of === 'k' || of === 'v', 'signal.of', of, ['k', 'v']);
+}
+
+function isShare(value: unknown): boolean {
+  return typeof value === 'number' && value >= 0 && value <= 1;
 }
 
 function isCount(value: unknown): boolean {

@@ -5,6 +5,7 @@ import type { FormatName, PageOptions } from '../../cache/types.ts';
 import type { KvasirError } from '../../errors.ts';
 import { plainProbabilities, plainSignal } from '../../methods/testing-signals.ts';
 import type { AttentionSignal, Clusters, GramSignal, SignalRequest } from '../../methods/types.ts';
+import { askedRows } from './query-rows.ts';
 import { World, type WorldOptions } from './testing.ts';
 import type { QueryRows } from './types.ts';
 
@@ -76,6 +77,111 @@ function checkAll(
     }
   }
 }
+
+/** What stands for a whole prompt: some of its last rows and some drawn from the others. */
+const SHARES: readonly AttentionSignal[] = [
+  { signal: 'attention', rows: { last: 0.05, sampled: 0.05 }, reduce: 'seen-mean', group: 'sum' },
+  { signal: 'attention', rows: { last: 0.05, sampled: 0.05 }, reduce: 'max' },
+  { signal: 'attention', rows: { last: 0.1, sampled: 0.3 }, reduce: 'sum', group: 'mean' },
+  { signal: 'attention', rows: { last: 1, sampled: 0 }, reduce: 'mean', group: 'sum' },
+  { signal: 'attention', rows: 'all', reduce: 'seen-mean', pool: { kind: 'mean', width: 3 } },
+  { signal: 'attention', rows: 7, reduce: 'seen-mean', drop: 2 },
+];
+
+describe('attention of rows that stand for all', () => {
+  it.each([1, 19, 20, 63, 64, 65, 150])('of a prompt of %i tokens', async tokens => {
+    await withWorld({ kvHeads: 2, group: 3 }, () => {
+      const sequence = world.sequence({}, tokens + 30);
+      const queries = world.queries(span(30, tokens + 30));
+      for (const chosen of [1, 2 ** 31]) {
+        const signal = world.sensor.answer({ sequence, layer: 1, queries, hidden: null, seed: chosen }, SHARES);
+        const scene = { ...world.scene(sequence, 1, queries), seed: chosen };
+        for (const request of SHARES)
+          for (const [head, values] of plainSignal(scene, request).entries())
+            close(signal(request)[head]!, values, EXACT);
+      }
+    });
+  });
+
+  it('within a sliding window, an entry counting the rows that see it', async () => {
+    await withWorld({ window: 20 }, () => {
+      const sequence = world.sequence({}, 130);
+      const queries = world.queries(span(0, 130));
+      const signal = world.sensor.answer({ sequence, layer: 0, queries, hidden: null }, SHARES);
+      const scene = world.scene(sequence, 0, queries);
+      for (const request of SHARES)
+        for (const [head, values] of plainSignal(scene, request).entries())
+          close(signal(request)[head]!, values, EXACT);
+    });
+  });
+
+  it('needs the queries of those rows only, and computes no others', async () => {
+    await withWorld({}, () => {
+      const sequence = world.sequence({}, 100);
+      const all = world.queries(span(0, 100));
+      const asked = SHARES.slice(0, 2);
+      const numbers = askedRows(asked, 100, 9);
+      expect(numbers.length).toBe(10);
+      const width = world.config.heads * world.config.headDim;
+      const rows = Array.from(numbers, row =>
+        world.kernels.memory.f32.slice(all.address / 4 + row * width, all.address / 4 + (row + 1) * width),
+      );
+      const some = {
+        address: world.floats(Float32Array.from(rows.flatMap(row => [...row]))),
+        rows: 10,
+        positions: Int32Array.from(numbers),
+        numbers,
+        of: 100,
+      };
+      const at = { sequence, layer: 0, hidden: null, seed: 9 };
+      const fromSome = world.sensor.answer({ ...at, queries: some }, asked);
+      expect(world.sensor.counts.rows).toBe(10);
+      const fromAll = world.sensor.answer({ ...at, queries: all }, asked);
+      for (const request of asked) expect(fromSome(request)).toEqual(fromAll(request));
+      expect(askedRows([...asked, { signal: 'attention', rows: 8, reduce: 'sum' }], 100, 9).slice(-8)).toEqual(
+        Uint32Array.from(span(92, 100)),
+      );
+      expect(askedRows([{ signal: 'ranges', of: 'q' }], 100, 9).length).toBe(100);
+    });
+  });
+
+  it('refuses shares that are none, and ranges of queries that were not all kept', async () => {
+    await withWorld({}, () => {
+      const sequence = world.sequence({}, 30);
+      const queries = world.queries(span(0, 30));
+      const answer = (request: SignalRequest, of?: number) =>
+        world.sensor.answer({ sequence, layer: 0, queries: { ...queries, ...(of && { of }) }, hidden: null }, [
+          request,
+        ]);
+      const bad = { signal: 'attention', rows: { last: 1.5, sampled: 0 }, reduce: 'sum' } as const;
+      expect(() => answer(bad)).toThrow(
+        expect.objectContaining({ code: 'invalid_request', field: 'signal.rows.last' }),
+      );
+      expect(() => answer({ signal: 'ranges', of: 'q' }, 31)).toThrow(expect.objectContaining({ field: 'signal.of' }));
+    });
+  });
+});
+
+describe('ranges of queries', () => {
+  it.each([1, 64, 130])('after RoPE, over %i rows and the heads of a group', async rows => {
+    for (const [kvHeads, group] of [
+      [1, 8],
+      [3, 1],
+      [2, 3],
+    ] as const) {
+      await withWorld({ kvHeads, group, headDim: 16 }, () => {
+        const sequence = world.sequence({}, rows + 5);
+        const queries = world.queries(span(5, rows + 5));
+        const request = { signal: 'ranges', of: 'q' } as const;
+        const actual = world.sensor.answer({ sequence, layer: 0, queries, hidden: null }, [request])(request);
+        const expected = plainSignal(world.scene(sequence, 0, queries), request);
+        expect(actual.length).toBe(kvHeads);
+        for (const [head, values] of expected.entries()) close(actual[head]!, values, EXACT);
+      });
+      if (group !== 3) await world.dispose();
+    }
+  });
+});
 
 describe('attention signals', () => {
   it.each([0, 1, 63, 64, 65, 150])('of a prompt of %i tokens', async tokens => {

@@ -18,13 +18,15 @@ import { gramOf } from './gram.ts';
 import { peakRows } from './hidden-peaks.ts';
 import { Norms } from './meters.ts';
 import { nearestEntries } from './nearest.ts';
+import { queryRanges } from './query-ranges.ts';
+import { gatherQueries, indicesOf, seenBy } from './query-rows.ts';
 import { type Plane, SenseRecords } from './records.ts';
 import { finishAttention } from './reduce.ts';
 import { checkRequest, keyOf, planesOf } from './requests.ts';
 import { readRows } from './rows.ts';
 import { Space } from './space.ts';
 import { StepSense } from './step.ts';
-import type { HiddenRows, SenseCounts, SensePoint, Signals, StepAttention } from './types.ts';
+import type { HiddenRows, QueryRows, SenseCounts, SensePoint, Signals, StepAttention } from './types.ts';
 
 export type * from './types.ts';
 
@@ -33,21 +35,22 @@ export class Sensor {
   readonly counts: SenseCounts = { rows: 0, steps: 0, decoded: 0, hidden: 0, grams: 0, clusters: 0 };
   readonly #kernels: Kernels;
   readonly #config: ModelConfig;
-  readonly #pass: AttentionPass;
+  readonly #records: SenseRecords;
+  readonly #attentionPass: AttentionPass;
   readonly #step: StepSense;
 
   /** @param deterministic probabilities of steps do not depend on how a long view would be split over threads */
   constructor(kernels: Kernels, config: ModelConfig, ropes: readonly RotaryTable[], deterministic: boolean) {
     this.#kernels = kernels;
     this.#config = config;
-    const records = new SenseRecords(kernels.memory, config, ropes);
-    this.#pass = new AttentionPass(kernels, config, records);
-    this.#step = new StepSense(kernels, config, records, deterministic);
+    this.#records = new SenseRecords(kernels.memory, config, ropes);
+    this.#attentionPass = new AttentionPass(kernels, config, this.#records);
+    this.#step = new StepSense(kernels, config, this.#records, deterministic);
   }
 
   /**
    * All requests of one layer at once. Changes nothing in the sequence; work space is given back before it returns.
-   * Windows of attention end at the last query row and reach back as far as there are rows; variance of fewer than two is 0.
+   * Windows of attention end at the last query row and reach back as far as rows were kept; variance of fewer than two is 0.
    * Raises `invalid_request` on requests that make no sense here, before anything is computed.
    */
   answer(at: SensePoint, requests: readonly SignalRequest[]): Signals {
@@ -68,6 +71,7 @@ export class Sensor {
       }
       if (request.signal === 'clusters') values.set(key, this.#clusters(at, request));
       if (request.signal === 'nearest') values.set(key, this.#nearest(at, request));
+      if (request.signal === 'ranges' && request.of === 'q') values.set(key, this.#queryRanges(at));
     }
     return <S extends SignalRequest>(request: S) => {
       const value = values.get(keyOf(request));
@@ -102,11 +106,44 @@ export class Sensor {
   #attention(at: SensePoint, asked: ReadonlyMap<string, SignalRequest>, values: Map<string, unknown>): void {
     const signals = [...asked].filter((entry): entry is [string, AttentionSignal] => entry[1].signal === 'attention');
     if (signals.length === 0) return;
-    const available = at.queries!.rows;
-    const rowsOf = ({ rows }: AttentionSignal) => Math.min(available, rows === 'all' ? available : rows);
+    const queries = at.queries!;
+    const space = new Space(this.#kernels.memory);
+    try {
+      // Requests about the last rows of what was kept share one pass, those about other rows have passes of their own.
+      const passes = new Map<string, { queries: QueryRows; signals: [string, AttentionSignal, rows: number][] }>();
+      for (const [key, request] of signals) {
+        const { rows } = request;
+        let name = '';
+        let taken = queries;
+        let last = queries.rows;
+        if (typeof rows === 'number') last = Math.min(last, rows);
+        if (typeof rows === 'object') {
+          const indices = indicesOf(rows, queries, at.seed ?? 0);
+          last = indices.length;
+          if (last < queries.rows) {
+            name = JSON.stringify([rows.last, rows.sampled]);
+            const width = this.#config.heads * this.#config.headDim;
+            taken = passes.get(name)?.queries ?? gatherQueries(this.#kernels.memory, queries, indices, width, space);
+          }
+        }
+        const pass = passes.get(name) ?? { queries: taken, signals: [] };
+        pass.signals.push([key, request, last]);
+        passes.set(name, pass);
+      }
+      for (const pass of passes.values()) this.#pass(at, pass.queries, pass.signals, values);
+    } finally {
+      space.free();
+    }
+  }
+
+  #pass(
+    at: SensePoint,
+    queries: QueryRows,
+    signals: readonly [key: string, request: AttentionSignal, rows: number][],
+    values: Map<string, unknown>,
+  ): void {
     const planes = new Map<number, Set<Plane>>();
-    for (const [, request] of signals) {
-      const rows = rowsOf(request);
+    for (const [, request, rows] of signals) {
       const set = planes.get(rows) ?? new Set();
       for (const plane of planesOf(request.reduce)) set.add(plane);
       planes.set(rows, set);
@@ -114,15 +151,36 @@ export class Sensor {
     const windows: RowWindow[] = [...planes]
       .map(([rows, set]) => ({ rows, planes: set }))
       .sort((a, b) => a.rows - b.rows);
-    const statistics =
-      available > 0 ? this.#pass.run(at, windows) : new Map([[0, this.#nothingSeen(at, windows[0]!.planes)]]);
+    const seen = windows.filter(({ rows }) => rows > 0);
+    const statistics = new Map<number, Statistics>(
+      seen.length > 0 ? this.#attentionPass.run({ ...at, queries }, seen) : [],
+    );
+    if (windows[0]!.rows === 0) statistics.set(0, this.#nothingSeen(at, windows[0]!.planes));
     this.counts.rows += windows.at(-1)!.rows;
     const group = this.#config.heads / this.#config.kvHeads;
-    for (const [key, request] of signals) {
-      const rows = rowsOf(request);
+    for (const [key, request, rows] of signals) {
       const heads = perHead(statistics.get(rows)!, request.reduce, rows);
-      values.set(key, finishAttention(heads, request, group));
+      const means = request.reduce === 'seen-mean' ? this.#seenMeans(at, queries, rows, heads) : heads;
+      values.set(key, finishAttention(means, request, group));
     }
+  }
+
+  /** Sums divided by how many of the last `rows` rows see each entry. */
+  #seenMeans(
+    { sequence, layer }: SensePoint,
+    queries: QueryRows,
+    rows: number,
+    sums: readonly Float32Array[],
+  ): Float32Array[] {
+    const { heads, kvHeads, layerWindow } = this.#config;
+    const positions = queries.positions.subarray(queries.rows - rows);
+    const counts = Array.from({ length: kvHeads }, (_, head) =>
+      seenBy(sequence.positions(layer, head), positions, layerWindow[layer]!),
+    );
+    return sums.map((sum, h) => {
+      const count = counts[Math.floor((h * kvHeads) / heads)]!;
+      return sum.map((x, i) => (count[i]! > 0 ? x / count[i]! : 0));
+    });
   }
 
   /** What no row looked at. */
@@ -134,6 +192,12 @@ export class Sensor {
         (_, h) => new Float32Array(sequence.entries(layer, Math.floor((h * kvHeads) / heads))),
       );
     return Object.fromEntries([...planes].map(plane => [plane, zeros()]));
+  }
+
+  #queryRanges({ sequence, layer, queries }: SensePoint): Float32Array[] {
+    const greatest = queries!.positions.reduce((a, b) => Math.max(a, b), 0);
+    this.#records.ensure(sequence, layer, greatest);
+    return queryRanges(this.#kernels.memory.f32, queries!, this.#config, this.#records.ropeOf(layer));
   }
 
   #hiddenPeaks({ address, rows, position }: HiddenRows, count: number): Int32Array {
@@ -184,5 +248,5 @@ export class Sensor {
 function perHead(statistics: Statistics, reduce: AttentionSignal['reduce'], rows: number): Float32Array[] {
   if (reduce === 'variance') return statistics.m2!.map(m2 => (rows < 2 ? m2.fill(0) : m2.map(x => x / (rows - 1))));
   if (reduce === 'mean') return statistics.sum!.map(sum => sum.map(x => (rows === 0 ? 0 : x / rows)));
-  return statistics[reduce]!;
+  return statistics[reduce === 'seen-mean' ? 'sum' : reduce]!;
 }

@@ -8,6 +8,9 @@ export interface QueryRows {
   readonly rows: number;
   /** i32 [rows] */
   readonly positions: Int32Array;
+  /** Which rows of the prompt these are, ascending, and how many it has; absent: all. */
+  readonly numbers?: Uint32Array;
+  readonly of?: number;
 }
 
 export interface HiddenRows {
@@ -20,8 +23,10 @@ export interface HiddenRows {
 export interface SensePoint {
   readonly sequence: CacheSequence;
   readonly layer: number;
-  /** The prompt's last rows: at least as many as any request asks for, or all there are. null: nobody asks for attention. */
+  /** Rows of the prompt, all among them that any request asks for. null: nobody asks for queries. */
   readonly queries: QueryRows | null;
+  /** Decides which rows are sampled. Default 0. */
+  readonly seed?: number;
   /** f32 [rows][hidden] that entered the layer, and the positions of the rows. null: nobody asks for it. */
   readonly hidden: HiddenRows | null;
 }

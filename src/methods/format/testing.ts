@@ -1,6 +1,16 @@
 import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { PlaneFormat } from '../../cache/format.ts';
-import type { Action, CacheLayer, FilledLayer, ModelShape, Policy, PromptLayer, SignalRequest } from '../types.ts';
+import type {
+  Action,
+  CacheLayer,
+  EncodedEntries,
+  EncodeFormats,
+  FilledLayer,
+  ModelShape,
+  Policy,
+  PromptLayer,
+  SignalRequest,
+} from '../types.ts';
 
 /** Rows of one page of a view; `exact` stands for the format of rows that nothing has encoded. */
 export interface TrackedPage {
@@ -65,8 +75,40 @@ export class TrackedLayer {
   apply(actions: readonly Action[]): void {
     for (const action of [...actions].sort((a, b) => ('from' in a && 'from' in b ? b.from - a.from : 0))) {
       if (action.do !== 'encode') throw new Error(`A format does not ${action.do}.`);
-      this.#encode(action.head, action.from, action.to, action.k, action.v);
+      if ('from' in action) this.#encode(action.head, action.from, action.to, action.k, action.v);
     }
+    for (const [head, view] of this.pages.entries()) {
+      const classes = actions.flatMap(a => (a.do === 'encode' && 'entries' in a && a.head === head ? [a] : []));
+      if (classes.length > 0) this.pages[head] = this.#pack(head, view, classes);
+    }
+  }
+
+  /** Pages of classes of single entries, before the page that holds the first of them; what is left stays in its pages. */
+  #pack(head: number, view: readonly TrackedPage[], classes: readonly (EncodeFormats & EncodedEntries)[]) {
+    const all = view.flatMap((page, at) => page.positions.map(position => ({ page, at, position })));
+    const taken = new Set<number>();
+    const made = classes.flatMap(({ entries, k, v, again }) => {
+      if (!k || !v) throw new Error('One plane of single entries.');
+      const list = Array.from(entries, entry => {
+        if (taken.has(entry)) throw new Error(`Entry ${entry} twice.`);
+        taken.add(entry);
+        const { page, position } = all[entry]!;
+        if (!again && !exact(page)) throw new Error(`Entry ${entry} is encoded already.`);
+        for (const plane of ['k', 'v'] as const) this.encoded.push({ head, plane, position });
+        return position;
+      });
+      if (list.some((_, i) => i > 0 && entries[i]! <= entries[i - 1]!)) throw new Error('Not ascending.');
+      return Array.from({ length: Math.ceil(list.length / PAGE_TOKENS) }, (_, n) => ({
+        positions: list.slice(n * PAGE_TOKENS, (n + 1) * PAGE_TOKENS),
+        ...{ k, v },
+      }));
+    });
+    const first = all[Math.min(...taken)]?.at ?? 0;
+    const rest = view.map((page, at) => ({
+      ...page,
+      positions: all.flatMap((entry, i) => (entry.at === at && !taken.has(i) ? [entry.position] : [])),
+    }));
+    return [...rest.slice(0, first), ...made, ...rest.slice(first)].filter(({ positions }) => positions.length > 0);
   }
 
   #append(keep: (head: number, position: number) => boolean): void {
