@@ -4,7 +4,7 @@ import { ATTEND_BYTES, KIND_ATTEND, LAYOUT_CELL_BYTES, PAGE_TOKENS } from '../ke
 import { buildKernels } from '../scripts/build-kernels.ts';
 import { type CpuKernels, createKernels } from '../src/backend/cpu/kernels.ts';
 import type { KernelVariant } from '../src/backend/cpu/wasm.ts';
-import type { ScalarBits, ScalarFormat } from '../src/cache/format.ts';
+import type { JointFormat, ScalarBits, ScalarFormat } from '../src/cache/format.ts';
 import { ALL, prepare, type Ref, writeAttend } from '../test/helpers/attention.ts';
 import { type LayoutSpec, Scene } from '../test/helpers/scene.ts';
 import { metadata } from './lib/metadata.ts';
@@ -23,7 +23,7 @@ const { values } = parseArgs({
     rows: { type: 'string', default: '512' },
     formats: {
       type: 'string',
-      default: 'f32,f16,int8,1bit,2bit,3bit,4bit,8bit,2bit+outliers,2bit+rank,vidkv,rotatekv',
+      default: 'f32,f16,int8,1bit,2bit,3bit,4bit,8bit,2bit+outliers,2bit+rank,vidkv,rotatekv,rotatekv4',
     },
     threads: { type: 'string', default: `1,${availableParallelism()}` },
     variant: { type: 'string' },
@@ -65,11 +65,22 @@ const rotated: ScalarFormat = {
   parts: [{ bits: 2, along: 'channel', clip: 0.8, transform: 'hadamard' }],
 };
 
+/** Keys of four heads rotated together, in groups of 128. */
+const joint: JointFormat = {
+  kind: 'joint',
+  heads: 4,
+  parts: Array.from({ length: (4 * headDim) / 128 }, (_, n) => ({
+    ...{ bits: 2, along: 'channel', clip: 0.8 },
+    channels: Array.from({ length: 128 }, (_, i) => n + (i * headDim) / 32),
+  })),
+};
+
 /** `2bit`: as KIVI, keys with parameters by channel and values by token, groups of 32; `+outliers`: two a channel of keys and a token of values; `+rank`: a pair of rank 2. */
 function specOf(name: string): LayoutSpec {
   if (name === 'f32' || name === 'f16' || name === 'int8') return { k: name, v: name };
   if (name === 'vidkv') return vidkv;
   if (name === 'rotatekv') return { k: rotated, v: rotated, unrotated: true };
+  if (name === 'rotatekv4') return { k: joint, v: rotated, unrotated: true };
   const match = /^(\d)bit(\+outliers)?(\+rank)?$/.exec(name);
   if (!match) throw new Error(`Unknown format ${name}: f32, f16, int8 or <bits>bit[+outliers][+rank].`);
   const bits = Number(match[1]) as ScalarBits;

@@ -27,6 +27,7 @@ import { channelOf, hadamardLine, hadamardRows, rowOf } from './hadamard.ts';
 import { decodeJoint } from './joint.ts';
 import { decodeLatent } from './latent.ts';
 import { planeBase, planeBlock } from './plane.ts';
+import { addTransformed, sumsCodes } from './rotated.ts';
 import { DECODE } from './scratch.ts';
 
 /** f32 [MAX_HEAD_DIM] each: two decoded rows of a V part before their channels are put in place; a row of A or B. */
@@ -80,6 +81,10 @@ export function decodeParts(
 function decodePartK(part: usize, base: usize, block: usize, to: usize, lo: i32, hi: i32, scratch: usize): void {
   const width = load<i32>(part, PART_WIDTH);
   const channels = load<u32>(part, PART_CHANNELS) as usize;
+  if (!channels && load<i32>(part, PART_TRANSFORM) && load<i32>(part, PART_SIDE) < 0 && sumsCodes(part)) {
+    addTransformed(part, base, 0, 1, width, to, lo, hi, true, scratch);
+    return;
+  }
   for (let i = 0; i < width; i += 2) {
     const row = rowOf(to, channels, i);
     // The last channel of an odd width is beside nothing: its partner goes to a row that is not read.

@@ -17,6 +17,7 @@ import { gather, loadKeys } from './gather.ts';
 import { channelOf, hadamardRows } from './hadamard.ts';
 import { planeBase, planeBlock } from './plane.ts';
 import { quantize } from './quantize.ts';
+import { addTransformed, sumsCodes } from './rotated.ts';
 import { DECODE } from './scratch.ts';
 
 /**
@@ -57,13 +58,21 @@ export function decodeJoint(cell: usize, layout: usize, to: usize, lo: i32, hi: 
   const base = planeBase(cell, layout, true);
   const signs = planeBlock(cell, layout, true);
   const headDim = load<i32>(layout, LAYOUT_HEAD_DIM);
-  const factor: f32 = 1 / sqrt<f32>(load<i32>(plane, PLANE_HEADS) as f32);
+  const heads = load<i32>(plane, PLANE_HEADS);
+  const parts = load<u32>(plane, PLANE_PARTS) as usize;
+  const end = parts + load<i32>(plane, PLANE_PART_COUNT) * PART_BYTES;
+  let part = parts;
+  while (part < end && sumsCodes(part)) part += PART_BYTES;
+  if (part === end) {
+    for (part = parts; part < end; part += PART_BYTES)
+      addTransformed(part, base, signs, heads, headDim, to, lo, hi, part === parts, scratch);
+    return;
+  }
+  const factor: f32 = 1 / sqrt<f32>(heads as f32);
   const shift = ctz<i32>(headDim);
   const row = scratch + ROWS;
   for (let c = 0; c < headDim; c++) memory.fill(to + (c as usize) * ROW_BYTES + (lo << 2), 0, (hi - lo) << 2);
-  let part = load<u32>(plane, PLANE_PARTS) as usize;
-  const end = part + load<i32>(plane, PLANE_PART_COUNT) * PART_BYTES;
-  for (; part < end; part += PART_BYTES) {
+  for (part = parts; part < end; part += PART_BYTES) {
     const width = load<i32>(part, PART_WIDTH);
     const channels = load<u32>(part, PART_CHANNELS) as usize;
     for (let i = 0; i < width; i += 2) {
