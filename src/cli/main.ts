@@ -15,6 +15,7 @@ import { report } from './report.ts';
 import { scbenchCommand } from './scbench.ts';
 import { scoreCommand } from './score.ts';
 import { serveCommand } from './serve.ts';
+import { tuneCommand } from './tune.ts';
 import { version } from './version.ts';
 
 const COMMANDS = {
@@ -27,6 +28,7 @@ const COMMANDS = {
   inspect: inspectCommand,
   score: scoreCommand,
   compare: compareCommand,
+  tune: tuneCommand,
   eval: evalCommand,
   scbench: scbenchCommand,
   calibrate: calibrateCommand,

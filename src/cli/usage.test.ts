@@ -28,7 +28,7 @@ test.each<[string, number, RegExp]>([
   [
     'frobnicate',
     2,
-    /unknown command \(command: frobnicate; allowed: chat, generate, serve, pull, models, methods, inspect, score, compare, eval, scbench, calibrate, bench\)/,
+    /unknown command \(command: frobnicate; allowed: chat, generate, serve, pull, models, methods, inspect, score, compare, tune, eval, scbench, calibrate, bench\)/,
   ],
   ['--frobnicate', 2, /unknown option \(option: --frobnicate; allowed: --version, --help\)/],
   ['generate --frobnicate', 2, /unknown option \(option: --frobnicate; allowed: --model, .*--json, --help\)/],

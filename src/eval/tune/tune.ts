@@ -1,0 +1,52 @@
+import type { LoadedModel } from '../../engine/loaded-model.ts';
+import { formatRecipe, parseRecipe } from '../../methods/recipe.ts';
+import type { Pause } from '../feed.ts';
+import { Evaluator, windowsIn } from './evaluate.ts';
+import { checkTune, type TunePlan } from './plan.ts';
+import { type Found, goalNotMet, search } from './search.ts';
+import { type Verdict, verify } from './verify.ts';
+
+export interface TuneResult {
+  /** Names the model where it holds widths of its layers, so that another model refuses it. */
+  readonly recipe: string;
+  readonly found: Found;
+  readonly verdict: Verdict;
+  /** Bytes of the full f32 cache, as measured in the search. */
+  readonly full: number;
+}
+
+export interface TuneEvents {
+  onProgress?(what: string, done: number, total: number): void;
+  readonly pause?: Pause;
+}
+
+/**
+ * KVTuner (arXiv 2502.04420) widened to whole recipes: finds the one that loses least within a limit of bytes, or holds least while it
+ * agrees enough, and holds it against single methods on text and tasks that the search has not seen.
+ * @throws KvasirError `invalid_request` where no recipe that was tried meets the goal
+ */
+export async function tune(model: LoadedModel, plan: TunePlan, events: TuneEvents = {}): Promise<TuneResult> {
+  checkTune(plan, model);
+  const { length, steps, windows, heldOut, texts } = plan;
+  const cut = (text: string, count: number) =>
+    windowsIn(model.tokenizer.encode(text, { addBos: true }), length + steps, count);
+  const progress = (what: string, done: number, total: number) => events.onProgress?.(what, done, total);
+  const evaluator = await Evaluator.open(model, cut(texts.search, windows), steps, events.pause);
+  const found = await search(evaluator, plan, model.shape.layers, progress);
+  if (!found.best) throw goalNotMet(plan, evaluator.all);
+  const other = await Evaluator.open(model, cut(texts.heldOut, heldOut), steps, events.pause);
+  const verdict = await verify(model, other, found.best.recipe, plan, progress, events.pause);
+  return {
+    recipe: named(found.best.recipe, model.shape.fingerprint),
+    found,
+    verdict,
+    full: evaluator.all.find(({ recipe }) => recipe === 'full')!.held,
+  };
+}
+
+function named(recipe: string, fingerprint: string): string {
+  const steps = parseRecipe(recipe).map(step =>
+    step.method === 'kvtuner' && String(step.pairs).includes(' ') ? { ...step, model: fingerprint.slice(0, 16) } : step,
+  );
+  return formatRecipe(steps);
+}

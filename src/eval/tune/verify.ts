@@ -1,0 +1,94 @@
+import type { LoadedModel } from '../../engine/loaded-model.ts';
+import { KvasirError } from '../../errors.ts';
+import { cacheSetting } from '../cache-setting.ts';
+import type { Pause } from '../feed.ts';
+import { forced } from '../meters/exact.ts';
+import { createTools, generate } from '../tools.ts';
+import type { Evaluator, Measured } from './evaluate.ts';
+import { KEEPS, type TunePlan } from './plan.ts';
+
+/** Recipes of one method each, at many settings: what a tuned recipe must beat at equal bytes. */
+export const SINGLES: readonly { readonly method: string; readonly recipes: readonly string[] }[] = [
+  ...['snapkv', 'adakv', 'pyramidkv', 'cake'].map(method => ({
+    method,
+    recipes: [0.9, ...KEEPS].map(keep => `${method}(keep=${keep}, width=15)`),
+  })),
+  { method: 'h2o', recipes: [0.9, ...KEEPS].map(keep => `h2o(keep=${keep})`) },
+  { method: 'streaming-llm', recipes: [0.9, ...KEEPS].map(keep => `streaming-llm(keep=${keep}, positions=kept)`) },
+  { method: 'kivi', recipes: [8, 4, 3, 2].map(bits => `kivi(bits=${bits}, residual=64)`) },
+  { method: 'gear', recipes: [8, 4, 2].map(bits => `gear(bits=${bits})`) },
+  {
+    method: 'kvtuner, one pair',
+    recipes: ['k8v8', 'k8v4', 'k4v4', 'k4v2', 'k2v2'].map(pairs => `kvtuner(pairs=${pairs})`),
+  },
+];
+
+export interface Rival extends Measured {
+  readonly method: string;
+  /** Tasks: instances right, of all. */
+  readonly right: number;
+  readonly of: number;
+}
+
+export interface Verdict {
+  readonly tuned: Rival;
+  /** The best setting of each method that holds at most what the tuned recipe holds (2 % more at most), least KL first. */
+  readonly rivals: readonly Rival[];
+  /** Methods that none of the settings brings down to these bytes, or that this model cannot use. */
+  readonly out: readonly string[];
+  /** Lower KL than all rivals on text that was not searched on, and no fewer right answers than any. */
+  readonly beatsAll: boolean;
+}
+
+/** Holds a recipe against recipes of one method at no more bytes, on text and tasks that were not searched on. */
+export async function verify(
+  model: LoadedModel,
+  evaluator: Evaluator,
+  recipe: string,
+  plan: TunePlan,
+  progress: (what: string, done: number, total: number) => void = () => {},
+  pause?: Pause,
+): Promise<Verdict> {
+  const samples = samplesOf(model, plan);
+  const score = async (measured: Measured, method: string): Promise<Rival> => {
+    let right = 0;
+    const setting = cacheSetting(measured.recipe);
+    for (const sample of samples) if ((await forced(model, setting, sample, pause)).right.every(Boolean)) right++;
+    return { ...measured, method, right, of: samples.length };
+  };
+  const total = SINGLES.length + 1;
+  progress('held out', 0, total);
+  const tuned = await score(await evaluator.measure(recipe), 'tuned');
+  const rivals: Rival[] = [];
+  const out: string[] = [];
+  for (const [i, { method, recipes }] of SINGLES.entries()) {
+    progress('held out', i + 1, total);
+    let best: Measured | undefined;
+    for (const each of recipes) {
+      try {
+        const measured = await evaluator.measure(each);
+        if (measured.held <= tuned.held * 1.02 && (!best || measured.kl < best.kl)) best = measured;
+      } catch (error) {
+        if (!(error instanceof KvasirError) || error.code === 'aborted') throw error;
+      }
+    }
+    if (best) rivals.push(await score(best, method));
+    else out.push(method);
+  }
+  rivals.sort((a, b) => a.kl - b.kl);
+  const beatsAll = rivals.every(rival => tuned.kl < rival.kl && tuned.right >= rival.right);
+  return { tuned, rivals, out, beatsAll };
+}
+
+/** Other instances than those of evaluations with small seeds. */
+const HELD_OUT_SEED = 1_000_003;
+
+function samplesOf(model: LoadedModel, { tasks, n, length, books, seed }: TunePlan) {
+  if (tasks.length === 0) return [];
+  const { tokenizer, info } = model;
+  const setup = { tokenizer, chat: info.hasChatTemplate, phrasing: 'training' as const, books };
+  const tools = createTools(setup);
+  return tasks.flatMap(task =>
+    Array.from({ length: n }, (_, i) => generate(task, length, HELD_OUT_SEED + seed, i, tools, setup)),
+  );
+}
