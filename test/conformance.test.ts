@@ -31,6 +31,7 @@ const SMALL: Readonly<Record<string, string>> = {
   kivi: 'residual=64',
   rotatekv: 'group=32',
   vidkv: 'buffer=64, protect=0.25',
+  zipcache: 'buffer=64',
   minicache: 'start=0',
   ems: 'keep=0.4, theta=0.1',
   kvmerger: 'epsilon=0.3, skipFirst=0, skipLast=0',
@@ -55,6 +56,8 @@ const NEUTRAL: Readonly<Record<string, string>> = {
   kvtuner: 'pairs="k16v16"',
   rotatekv: 'buffer=1024',
   vidkv: 'buffer=1024',
+  zipcache: 'buffer=1024',
+  mikv: 'important=1',
 };
 
 const methods: readonly Method[] = METHODS.filter(method => method.name !== 'full');

@@ -38,7 +38,7 @@ export interface CacheStats {
   readonly bySlot: Float64Array;
   /** Bytes by owner name; a shared page counts for its first owner. */
   readonly byOwner: Readonly<Record<string, number>>;
-  /** Bytes of parked entries, in ordinary memory or a file: not part of `held`, no limit applies. */
+  /** Bytes of parked entries, in ordinary memory or a file: not part of `held`. */
   readonly parked: number;
   /** Bytes of parked rows that have been brought back so far. */
   readonly fetched: number;
@@ -58,6 +58,7 @@ export interface SequenceStats {
   readonly parked: number;
   /** Bytes of parked rows that it has brought back so far. */
   readonly fetched: number;
+  readonly traffic: Readonly<ParkTraffic>;
   /** What `held` is made of; the sum is `held`. */
   readonly bytes: ByteItems;
 }
@@ -164,7 +165,7 @@ export interface EncodeFormats {
   readonly sharedK?: SharedBlock;
   readonly sharedV?: SharedBlock;
   /** Rows of scalar planes are decoded and encoded once more. */
-  readonly again?: true;
+  readonly again?: boolean;
   /** Columns that the new pages do not have: they read 0, what is written there is lost. */
   readonly without?: readonly string[];
 }
@@ -218,10 +219,16 @@ export interface JoinedPlane {
 /** The parked units of one view; see CacheSequence.units. */
 export interface ParkedUnits {
   readonly count: number;
+  /** How many parts of a unit can be fetched apart: piece p of unit u has the number u * pieces + p. */
+  readonly pieces: number;
   /** Entries of each, u32 [count]. */
   readonly lengths: Uint32Array;
-  /** Mean of the keys of each as they are stored, f32 [count, headDim]. */
-  readonly means: Float32Array;
+  readonly kind: UnitIndexItem['kind'];
+  /**
+   * f32 [count][headDim]: `mean`, of the keys of each as they are stored, or what was `given`; f32 [count][2 * headDim]: least
+   * and then greatest values of their channels (`bounds`).
+   */
+  readonly index: Float32Array;
 }
 
 /** See CacheSequence.preparePark. */
@@ -231,4 +238,25 @@ export interface ParkItem {
   /** Entries of each unit, ascending; no entry in two units. */
   readonly units: readonly Uint32Array[];
   readonly place: 'memory' | 'file';
+  /** Share of the view's rows in a file that may also lie in memory: the newest, then those used last. Default 0. */
+  readonly memory?: number;
+  /** Default `mean`; the same for all units of a view. */
+  readonly index?: UnitIndexItem;
+}
+
+export type UnitIndexItem =
+  | { readonly kind: 'mean' }
+  /** A unit is halved so often at most; the bounds of its halves lie where its rows do. */
+  | { readonly kind: 'bounds'; readonly halvings?: number }
+  /** f32 [units][headDim] */
+  | { readonly kind: 'given'; readonly keys: Float32Array };
+
+/** What a sequence has read of its parked entries, by where they lay, in bytes and (arena) rows. */
+export interface ParkTraffic {
+  /** Rows copied into the arena, and rows that were chosen and there already. */
+  rows: number;
+  hits: number;
+  /** Bytes of rows and of bounds read from ordinary memory and from a file. */
+  memory: number;
+  file: number;
 }

@@ -8,8 +8,10 @@ import { gear } from './format/gear.ts';
 import { kivi } from './format/kivi.ts';
 import { kvquant } from './format/kvquant.ts';
 import { kvtuner } from './format/kvtuner.ts';
+import { mikv } from './format/mikv.ts';
 import { rotatekv } from './format/rotatekv.ts';
 import { vidkv } from './format/vidkv.ts';
+import { zipcache } from './format/zipcache.ts';
 import { h2o } from './keep/h2o.ts';
 import { kvcrush } from './keep/kvcrush.ts';
 import { razorAttention } from './keep/razor-attention.ts';
@@ -53,6 +55,8 @@ export const METHODS = [
   kivi,
   gear,
   kvquant,
+  zipcache,
+  mikv,
   kvtuner,
   rotatekv,
   vidkv,

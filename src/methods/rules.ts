@@ -121,13 +121,15 @@ export const RULES: readonly Rule[] = [
         : null,
   },
   {
-    text: 'A method that keeps the same tokens in all heads, at later turns too, does not go with one that leaves other tokens in each head.',
-    conflict: (first, second) =>
-      first.traits.stage === 'keep' && !partsHeads(first.traits) && partsHeads(second.traits)
-        ? {
-            reason: `${first.name} keeps the same tokens in all heads of a layer, and ${second.name} leaves other tokens in each of them`,
-          }
-        : null,
+    text: 'A method that keeps the same tokens in all heads, at later turns too, does not go with one that leaves other tokens in each head, or in another order.',
+    conflict(first, second) {
+      if (first.traits.stage !== 'keep' || partsHeads(first.traits)) return null;
+      const orders = second.traits.reorders === 'heads';
+      if (!partsHeads(second.traits) && !orders) return null;
+      return {
+        reason: `${first.name} keeps the same tokens in all heads of a layer, and ${second.name} leaves ${orders ? 'them in another order' : 'other tokens'} in each of them`,
+      };
+    },
   },
   {
     text: 'A method that drops the oldest tokens while decoding does not go with one that leaves tokens in another order.',
