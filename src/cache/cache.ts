@@ -6,7 +6,7 @@ import { checkShape, LayoutTable } from './layout.ts';
 import { Account, Ledger } from './ledger.ts';
 import { FETCHED_BYTES, PageTable } from './pages.ts';
 import { MemoryPlace, type ParkPlace } from './park-place.ts';
-import type { ParkedTotals } from './parked.ts';
+import { DEFAULT_PARK_LIMIT, ParkTotals } from './park-totals.ts';
 import { PositionTable } from './positions.ts';
 import { CacheSequence } from './sequence.ts';
 import { SharedTable } from './shared-blocks.ts';
@@ -21,6 +21,8 @@ export interface KvCacheOptions {
   readonly limit: number | CacheBudget;
   /** Where rows are parked that are to lie in a file (park.node.ts); without it they can be parked in memory only. */
   readonly parkFile?: ParkPlace;
+  /** Bytes of ordinary memory for parked entries, or a budget that several caches share. Default 16 GiB. */
+  readonly parkLimit?: number | CacheBudget;
 }
 
 const PAIRS_BYTES = 128;
@@ -37,7 +39,7 @@ export class KvCache {
   readonly #spans = new Map<string, Spans>();
   #disposed = false;
 
-  constructor({ memory, kernels, shape, limit, parkFile }: KvCacheOptions) {
+  constructor({ memory, kernels, shape, limit, parkFile, parkLimit = DEFAULT_PARK_LIMIT }: KvCacheOptions) {
     checkShape(shape);
     this.memory = memory;
     this.kernels = kernels;
@@ -52,7 +54,7 @@ export class KvCache {
     const blocks = new PositionTable(memory, ledger);
     const shared = new SharedTable(memory, ledger);
     const pages = new PageTable(memory, ledger, blocks, layouts, shared);
-    const parked: ParkedTotals = { bytes: 0, fetched: 0, serial: 0 };
+    const parked = new ParkTotals(typeof parkLimit === 'number' ? new CacheBudget(parkLimit) : parkLimit);
     const places = { memory: new MemoryPlace(), file: parkFile };
     const tables = { ledger, layouts, pages, blocks, shared, identityPairs, parked, places };
     this.#storage = { memory, kernels, shape, ...tables, epoch: 0 };

@@ -2,16 +2,18 @@ import { POSITIONS_BASE, POSITIONS_DELTA, REF_BYTES, REF_PAGE } from '../../kern
 import type { Kernels, Memory } from '../backend/types.ts';
 import { KvasirError } from '../errors.ts';
 import { blockBytes } from './arrays.ts';
+import type { HotCopies } from './hot-copies.ts';
 import type { LayoutTable } from './layout.ts';
 import { Account, type Ledger } from './ledger.ts';
 import type { PageTable } from './pages.ts';
 import type { ParkPlace } from './park-place.ts';
-import type { ParkedTotals, ParkedView } from './parked.ts';
+import type { ParkTotals } from './park-totals.ts';
+import type { ParkedView } from './parked.ts';
 import type { PositionTable } from './positions.ts';
 import { Ref, type RefList } from './ref-list.ts';
 import type { SharedEntry, SharedTable } from './shared-blocks.ts';
 import type { Group, Spans } from './spans.ts';
-import type { CacheShape } from './types.ts';
+import type { CacheShape, ParkTraffic } from './types.ts';
 
 /** What the sequences of one cache share. */
 export interface Storage {
@@ -25,7 +27,7 @@ export interface Storage {
   readonly shared: SharedTable;
   /** Address of the u8 pairs (0, 0) .. (63, 63): a COPY of rows onto the same rows. */
   readonly identityPairs: number;
-  readonly parked: ParkedTotals;
+  readonly parked: ParkTotals;
   readonly places: { readonly memory: ParkPlace; readonly file: ParkPlace | undefined };
   /** Counts the walks that mark pages (account.ts). */
   epoch: number;
@@ -80,6 +82,10 @@ export class Content {
   /** What has been parked of the views, by view (parked.ts), and bytes that have been brought back of it. */
   readonly parked = new Map<number, ParkedView>();
   fetched = 0;
+  /** By view: copies in memory of what it has in a file; numbers of its resident pieces, the least recently chosen first. */
+  readonly hot = new Map<number, HotCopies>();
+  readonly recent = new Map<number, Set<number>>();
+  readonly traffic: ParkTraffic = { rows: 0, hits: 0, memory: 0, file: 0 };
   freed = false;
 
   constructor(storage: Storage, spans: Spans, owner: string) {
@@ -220,6 +226,9 @@ export class Content {
     }
     for (const parked of this.parked.values()) parked.release();
     this.parked.clear();
+    for (const copies of this.hot.values()) copies.clear();
+    this.hot.clear();
+    this.recent.clear();
     this.states.clear();
     this.sharedKeys.clear();
     this.account.setPromise(0);

@@ -14,6 +14,8 @@ export class FetchPage {
   readonly units = new Uint32Array(PAGE_TOKENS);
   /** Rows come to it. */
   changed = false;
+  /** It was made here: a new page, or a copy of one that others refer to. */
+  made = false;
   /** Its new positions block, a reference on which is held; -1: none. */
   block = -1;
   #freeLo = 0;

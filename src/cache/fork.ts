@@ -1,5 +1,6 @@
 import { REF_BYTES } from '../../kernels/abi.ts';
 import { Content, type Growth } from './content.ts';
+import { hotCopies } from './parked.ts';
 import { promiseAfterFork, renewPromise } from './promise.ts';
 import { copyStates } from './state.ts';
 
@@ -38,7 +39,14 @@ export function fork(c: Content, owner: string): Content {
     parked.retain();
     child.parked.set(view, parked);
   }
+  // Which rows come where at the next fetch follows from what is resident, so that both go on alike.
+  for (const [view, pieces] of c.recent) child.recent.set(view, new Set(pieces));
+  for (const [view, { limit }] of c.hot) hotCopies(child, view).limit = limit;
+  // What the views show is as it was.
+  const { edits } = c;
   c.changed();
+  c.edits = edits;
+  child.edits = edits;
   renewPromise(c);
   return child;
 }

@@ -2,6 +2,7 @@ import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { KvasirError } from '../errors.ts';
+import { KvCacheFullError } from './budget.ts';
 import type { ParkPlace } from './park-place.ts';
 
 interface Extent {
@@ -15,6 +16,7 @@ interface Extent {
  */
 export class FilePlace implements ParkPlace {
   readonly #parent: string;
+  readonly #limit: number;
   #folder = '';
   #file = -1;
   #end = 0;
@@ -22,9 +24,13 @@ export class FilePlace implements ParkPlace {
   readonly #extents = new Map<number, Extent>();
   readonly #free = new Map<number, number[]>();
 
-  /** @param folder where the file is made; default: the system's folder for temporary files */
-  constructor(folder = tmpdir()) {
+  /**
+   * @param folder where the file is made; default: the system's folder for temporary files
+   * @param limit bytes that the file may have
+   */
+  constructor(folder = tmpdir(), limit = Number.POSITIVE_INFINITY) {
     this.#parent = folder;
+    this.#limit = limit;
   }
 
   /** Bytes of the file. */
@@ -33,10 +39,12 @@ export class FilePlace implements ParkPlace {
   }
 
   write(bytes: Uint8Array): number {
+    const free = this.#free.get(bytes.length);
+    const offset = free?.at(-1) ?? this.#end;
+    if (offset + bytes.length > this.#limit)
+      throw new KvCacheFullError('parked bytes', bytes.length, bytes.length, this.#limit - offset, this.#limit);
     return attempt('write', () => {
       if (this.#file < 0) this.#open();
-      const free = this.#free.get(bytes.length);
-      const offset = free?.at(-1) ?? this.#end;
       try {
         for (let done = 0; done < bytes.length; ) {
           done += writeSync(this.#file, bytes, done, bytes.length - done, offset + done);
@@ -52,11 +60,11 @@ export class FilePlace implements ParkPlace {
     });
   }
 
-  read(handle: number, into: Uint8Array): void {
+  read(handle: number, into: Uint8Array, from = 0): void {
     attempt('read', () => {
-      const { offset, bytes } = this.#extents.get(handle)!;
-      for (let done = 0; done < bytes; ) {
-        const got = readSync(this.#file, into, done, bytes - done, offset + done);
+      const { offset } = this.#extents.get(handle)!;
+      for (let done = 0; done < into.length; ) {
+        const got = readSync(this.#file, into, done, into.length - done, offset + from + done);
         if (got === 0) throw new Error('the file has been cut');
         done += got;
       }
@@ -90,13 +98,20 @@ export class FilePlace implements ParkPlace {
   }
 }
 
-function attempt<T>(verb: string, run: () => T): T {
+/** What the system says where there is no room: none on the disk, in the quota, or for a file of this size. */
+const NO_ROOM = ['ENOSPC', 'EDQUOT', 'EFBIG'];
+
+/** Runs a use of the file; what the system raises becomes `kv_cache_full` where there is no room, else `backend_failed`. */
+export function attempt<T>(verb: string, run: () => T): T {
   try {
     return run();
   } catch (error) {
-    throw new KvasirError('backend_failed', `Cannot ${verb} parked rows: ${(error as Error).message}.`, {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const full = NO_ROOM.includes(code ?? '');
+    throw new KvasirError(full ? 'kv_cache_full' : 'backend_failed', `Cannot ${verb} parked rows: ${message}.`, {
       field: 'park',
       value: verb,
+      ...(full && { allowed: 'what the disk has room for' }),
       cause: error,
     });
   }

@@ -124,7 +124,7 @@ describe.each(BACKENDS)('park and fetch on %s kernels', backend => {
     for (const [n, unit] of units.entries()) {
       for (let c = 0; c < shape.headDim; c++) {
         const mean = unit.reduce((sum, entry) => sum + entry.codes!.k[c]!, 0) / unit.length;
-        expect(Math.abs(index.means[n * shape.headDim + c]! - mean)).toBeLessThan(1e-5);
+        expect(Math.abs(index.index[n * shape.headDim + c]! - mean)).toBeLessThan(1e-5);
       }
     }
   }

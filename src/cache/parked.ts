@@ -1,77 +1,13 @@
-import {
-  KIND_READ,
-  PAGE_TOKENS,
-  READ_BYTES,
-  READ_CELL,
-  READ_COUNT,
-  READ_FIRST,
-  READ_K,
-  READ_LAYOUT,
-  READ_LAYOUTS,
-  READ_V,
-} from '../../kernels/abi.ts';
 import { KvasirError } from '../errors.ts';
 import type { Content, Storage } from './content.ts';
-import type { ParkPlace } from './park-place.ts';
-import { Bytes, type RowBytes } from './row-bytes.ts';
-import type { ParkedUnits } from './types.ts';
+import { HotCopies } from './hot-copies.ts';
+import type { ParkTotals } from './park-totals.ts';
+import { Bytes } from './row-bytes.ts';
+import type { StoredUnit } from './stored-unit.ts';
+import { boundsOf, decodeKeys, type IndexShape, indexWidth, meanOf, pieceStart } from './unit-index.ts';
 
-/** Bytes of one unit's row in the tables of this file, its mean key not counted. */
+/** Bytes of one unit's row in the tables of this file, its row of the index not counted. */
 const UNIT_BYTES = 88;
-
-/** What the caches of one model have parked. */
-export interface ParkedTotals {
-  /** Bytes outside the arena: rows, positions, mean keys, tables. */
-  bytes: number;
-  /** Bytes of rows that `fetch` has brought back so far. */
-  fetched: number;
-  /** Numbers the units. */
-  serial: number;
-}
-
-/** Rows of one unit at rest: immutable, freed with the last view that holds them. */
-export class StoredUnit {
-  readonly serial: number;
-  /** i32 [rows] */
-  readonly positions: Int32Array;
-  readonly place: ParkPlace;
-  readonly handle: number;
-  readonly rowBytes: RowBytes;
-  readonly #totals: ParkedTotals;
-  #refs = 1;
-
-  /** With one reference, the caller's. Raises what the place raises. */
-  constructor(totals: ParkedTotals, place: ParkPlace, rowBytes: RowBytes, positions: Int32Array, bytes: Bytes) {
-    this.handle = place.write(bytes.u8.subarray(0, positions.length * rowBytes.size));
-    this.serial = ++totals.serial;
-    this.positions = positions;
-    this.place = place;
-    this.rowBytes = rowBytes;
-    this.#totals = totals;
-    totals.bytes += this.bytes;
-  }
-
-  get bytes(): number {
-    return this.positions.length * (this.rowBytes.size + 4);
-  }
-
-  /** All rows, one after the other, from `at` on. */
-  read(into: Bytes, at: number): void {
-    const end = at + this.positions.length * this.rowBytes.size;
-    into.ensure(end);
-    this.place.read(this.handle, into.u8.subarray(at, end));
-  }
-
-  retain(): void {
-    this.#refs++;
-  }
-
-  release(): void {
-    if (--this.#refs > 0) return;
-    this.place.free(this.handle);
-    this.#totals.bytes -= this.bytes;
-  }
-}
 
 /** A unit as one view has it. */
 export interface ParkedUnit {
@@ -80,35 +16,65 @@ export interface ParkedUnit {
   readonly rows: Uint32Array | null;
 }
 
+/** Live rows of pieces [piece, piece + 1) of 2^level of a unit. */
+export function pieceRows({ stored, rows }: ParkedUnit, level: number, piece: number): number {
+  const from = pieceStart(stored.positions.length, level, piece);
+  const to = pieceStart(stored.positions.length, level, piece + 1);
+  if (!rows) return to - from;
+  let count = 0;
+  for (const row of rows) if (row >= from && row < to) count++;
+  return count;
+}
+
+/** Bytes of ordinary memory that a unit takes in a view, its rows and positions not counted. */
+export function unitBytes(index: IndexShape, headDim: number): number {
+  return UNIT_BYTES + indexWidth(index, headDim) * 4;
+}
+
 /** The units of one view, in the order of their numbers: immutable, shared by forks. Holds one reference on each unit. */
 export class ParkedView {
   readonly units: readonly ParkedUnit[];
   readonly lengths: Uint32Array;
-  /** f32 [units, headDim] */
-  readonly #keys: Float32Array;
-  /** Units that have lost rows: their means are computed when asked for. */
+  readonly shape: IndexShape;
+  /** f32 [units][indexWidth] */
+  readonly #index: Float32Array;
+  /** Units that have lost rows: their rows of the index are computed when asked for. */
   readonly #stale: Set<number>;
-  readonly #totals: ParkedTotals;
+  readonly #totals: ParkTotals;
   readonly #bytes: number;
   #refs = 1;
 
   /** Takes over the caller's references on the units. */
-  constructor(totals: ParkedTotals, units: readonly ParkedUnit[], keys: Float32Array, stale: Set<number>) {
+  constructor(
+    totals: ParkTotals,
+    units: readonly ParkedUnit[],
+    shape: IndexShape,
+    index: Float32Array,
+    stale: Set<number>,
+  ) {
     this.units = units;
     this.lengths = Uint32Array.from(units, ({ stored, rows }) => rows?.length ?? stored.positions.length);
-    this.#keys = keys;
+    this.shape = shape;
+    this.#index = index;
     this.#stale = stale;
     this.#totals = totals;
-    let bytes = keys.byteLength + units.length * UNIT_BYTES;
+    let bytes = index.byteLength + units.length * UNIT_BYTES;
     for (const { rows } of units) bytes += rows?.byteLength ?? 0;
     this.#bytes = bytes;
-    totals.bytes += bytes;
+    totals.take(bytes);
   }
 
   /** Bytes of the view, units whole. */
   get bytes(): number {
     let bytes = this.#bytes;
     for (const { stored } of this.units) bytes += stored.bytes;
+    return bytes;
+  }
+
+  /** Bytes of its units that lie in a file. */
+  get fileBytes(): number {
+    let bytes = 0;
+    for (const { stored } of this.units) if (stored.tier === 'file') bytes += stored.blobBytes;
     return bytes;
   }
 
@@ -119,16 +85,16 @@ export class ParkedView {
   release(): void {
     if (--this.#refs > 0) return;
     for (const { stored } of this.units) stored.release();
-    this.#totals.bytes -= this.#bytes;
+    this.#totals.give(this.#bytes);
   }
 
-  /** With more units behind; takes over the caller's references on those. */
-  with(added: readonly ParkedUnit[], addedKeys: Float32Array): ParkedView {
+  /** With more units of the same shape behind; takes over the caller's references on those. */
+  with(added: readonly ParkedUnit[], addedIndex: Float32Array): ParkedView {
     for (const { stored } of this.units) stored.retain();
-    const keys = new Float32Array(this.#keys.length + addedKeys.length);
-    keys.set(this.#keys);
-    keys.set(addedKeys, this.#keys.length);
-    return new ParkedView(this.#totals, [...this.units, ...added], keys, new Set(this.#stale));
+    const index = new Float32Array(this.#index.length + addedIndex.length);
+    index.set(this.#index);
+    index.set(addedIndex, this.#index.length);
+    return new ParkedView(this.#totals, [...this.units, ...added], this.shape, index, new Set(this.#stale));
   }
 
   /** Without the rows at `position` and after; units that lose all are gone, later ones move up. `this` where nothing is lost. */
@@ -146,24 +112,26 @@ export class ParkedView {
       from.push(n);
       stored.retain();
     }
-    const headDim = this.#keys.length / this.units.length;
-    const keys = new Float32Array(units.length * headDim);
-    for (const [to, n] of from.entries()) keys.set(this.#keys.subarray(n * headDim, (n + 1) * headDim), to * headDim);
-    return new ParkedView(this.#totals, units, keys, stale);
+    const width = this.units.length === 0 ? 0 : this.#index.length / this.units.length;
+    const index = new Float32Array(units.length * width);
+    for (const [to, n] of from.entries()) index.set(this.#index.subarray(n * width, (n + 1) * width), to * width);
+    const cut = new ParkedView(this.#totals, units, this.shape, index, this.shape.kind === 'given' ? new Set() : stale);
+    return cut;
   }
 
-  /** May raise `memory_limit` or `backend_failed` where a unit has lost rows. */
-  index(storage: Storage): ParkedUnits {
-    const headDim = this.units.length === 0 ? 0 : this.#keys.length / this.units.length;
+  /** f32 [units][indexWidth]. May raise `memory_limit` or `backend_failed` where a unit has lost rows. */
+  index(storage: Storage): Float32Array {
+    const { headDim } = storage.shape;
     for (const n of this.#stale) {
       const { stored, rows } = this.units[n]!;
       const bytes = new Bytes();
-      stored.read(bytes, 0);
-      const all = rows ?? Uint32Array.from(stored.positions.keys());
-      this.#keys.set(meanKey(storage, stored.rowBytes, bytes, all), n * headDim);
+      stored.readRows(bytes, 0, 0, stored.positions.length * stored.rowBytes.size);
+      const keys = decodeKeys(storage, stored.rowBytes, bytes, rows!);
+      const row = this.shape.kind === 'mean' ? meanOf(keys, headDim) : boundsOf(keys, headDim, 0, rows!.length);
+      this.#index.set(row, n * row.length);
       this.#stale.delete(n);
     }
-    return { count: this.units.length, lengths: this.lengths, means: this.#keys };
+    return this.#index;
   }
 }
 
@@ -189,35 +157,17 @@ export function setParked(c: Content, view: number, parked: ParkedView): void {
   }
   parked.release();
   c.parked.delete(view);
+  c.hot.get(view)?.clear();
+  c.hot.delete(view);
+  c.recent.delete(view);
 }
 
-/** Mean of the keys of some rows, as they are stored, in float64. Decoded by the kernels from a cell of its own. */
-export function meanKey(storage: Storage, rowBytes: RowBytes, bytes: Bytes, rows: Uint32Array): Float32Array {
-  const { memory, kernels, layouts, shape } = storage;
-  const { headDim } = shape;
-  const sum = new Float64Array(headDim);
-  const { cellBytes } = layouts.get(rowBytes.layout);
-  const plane = PAGE_TOKENS * headDim * 4;
-  const work = memory.alloc(cellBytes + plane + READ_BYTES);
-  try {
-    const out = work + cellBytes;
-    const at = (out + plane) >>> 2;
-    for (let from = 0; from < rows.length; from += PAGE_TOKENS) {
-      const count = Math.min(PAGE_TOKENS, rows.length - from);
-      for (let row = 0; row < count; row++) rowBytes.put(work, row, bytes, rows[from + row]! * rowBytes.size);
-      const { u32, f32 } = memory;
-      u32[at + READ_CELL / 4] = work;
-      u32[at + READ_LAYOUT / 4] = rowBytes.layout;
-      u32[at + READ_FIRST / 4] = 0;
-      u32[at + READ_COUNT / 4] = count;
-      u32[at + READ_K / 4] = out;
-      u32[at + READ_V / 4] = 0;
-      u32[at + READ_LAYOUTS / 4] = layouts.address;
-      kernels.run(KIND_READ, out + plane, 1);
-      for (let i = 0; i < count * headDim; i++) sum[i % headDim]! += f32[out / 4 + i]!;
-    }
-  } finally {
-    memory.free(work, cellBytes + plane + READ_BYTES);
+/** The copies in memory of what a view has in a file. */
+export function hotCopies(c: Content, view: number): HotCopies {
+  let hot = c.hot.get(view);
+  if (!hot) {
+    hot = new HotCopies(c.storage.parked);
+    c.hot.set(view, hot);
   }
-  return Float32Array.from(sum, value => value / rows.length);
+  return hot;
 }

@@ -8,14 +8,16 @@ import type { Content } from './content.ts';
 import { dropEntries } from './drop.ts';
 import { prepareEncode } from './encode.ts';
 import { exactRanges, fullPageRanges } from './exact-ranges.ts';
-import { fetch, fetchedEntries } from './fetch.ts';
+import { fetch, fetchedEntries, pieceBounds, unitOf } from './fetch.ts';
 import { fork } from './fork.ts';
 import { prepareJoin } from './join.ts';
 import { prepareKeep } from './keep.ts';
 import { prepareMerge } from './merge.ts';
 import { preparePark } from './park.ts';
+import { pieceRows } from './parked.ts';
 import { reserve } from './promise.ts';
-import { read } from './read.ts';
+import { read, readKeys } from './read.ts';
+import { writePieces, writeRanges } from './reads.ts';
 import { Ref } from './ref-list.ts';
 import { renumber } from './renumber.ts';
 import { shift } from './shift.ts';
@@ -259,7 +261,8 @@ export class CacheSequence {
    * positions and columns as they are now. A view's units are numbered in the order of all its plans; forks share them. What is
    * left of the views is packed. The rows are written to their place at once, nothing else changes until apply(). Raises
    * `invalid_request` (encoded rows, entries in two units, keys that a shift turns, joint pages), `unsupported` where the
-   * cache has no place for a file, `memory_limit`, `backend_failed` (the file); then nothing has changed.
+   * cache has no place for a file, `kv_cache_full` (ordinary memory, the disk), `memory_limit`, `backend_failed` (the file);
+   * then nothing has changed.
    */
   preparePark(items: readonly ParkItem[]): PreparedPlan {
     this.#content.checkAtRest('park');
@@ -268,22 +271,56 @@ export class CacheSequence {
 
   /** The parked units of a view, fetched or not. A truncate that takes all of a unit moves later ones up. Do not change them. */
   units(slot: number, head: number): ParkedUnits {
-    const view = this.#content.viewOf(slot, head);
-    const empty = { count: 0, lengths: new Uint32Array(), means: new Float32Array() };
-    return this.#content.parked.get(view)?.index(this.cache.storage) ?? empty;
+    const parked = this.#content.parked.get(this.#content.viewOf(slot, head));
+    if (!parked) return NO_UNITS;
+    const { units, lengths, shape } = parked;
+    const index = parked.index(this.cache.storage);
+    return { count: units.length, pieces: 1 << shape.halvings, lengths, kind: shape.kind, index };
+  }
+
+  /** Entries in piece `piece` of the 2^level pieces of a parked unit. */
+  pieceRows(slot: number, head: number, unit: number, level: number, piece: number): number {
+    return pieceRows(unitOf(this.#content, this.#content.viewOf(slot, head), unit), level, piece);
   }
 
   /**
-   * Makes exactly these parked units of a view resident: those that are stay where they are, others are copied into pages of
-   * fetched rows, and what is resident beside them leaves (it stays parked). Fetched entries come before the rest of the
-   * view, in any order. Columns set on them are not parked again. Returns how many rows were copied. Raises
-   * `invalid_request` on units that there are not, `kv_cache_full`, `memory_limit`, `backend_failed` (the file); then the old
-   * ones stay resident.
+   * Bounds of pieces `piece`, an even number, and `piece` + 1 of the 2^level pieces of a parked unit, read from where its rows
+   * lie: f32 [2][2 * headDim], valid until the next call. Raises `backend_failed` (the file).
    */
-  fetch(slot: number, head: number, units: Uint32Array): number {
+  pieceBounds(slot: number, head: number, unit: number, level: number, piece: number): Float32Array {
+    return pieceBounds(this.#content, this.#content.viewOf(slot, head), unit, level, piece);
+  }
+
+  /**
+   * Makes parked pieces of a view (numbered as in `units`) resident: those that are stay where they are, others are copied
+   * into pages of fetched rows. Of those resident beside them so many stay that there are at most `resident` fetched rows in
+   * all, the ones named last longest ago go first (they stay parked). Fetched entries come before the rest of the view, in
+   * any order. Columns set on them are not parked again. Returns how many rows were copied. Raises `invalid_request` on
+   * pieces that there are not, `kv_cache_full`, `memory_limit`, `backend_failed` (the file); then the old ones stay resident.
+   */
+  fetch(slot: number, head: number, pieces: Uint32Array, resident = 0): number {
     const c = this.#content;
     c.checkAtRest('fetch');
-    return fetch(c, c.viewOf(slot, head), units);
+    return fetch(c, c.viewOf(slot, head), pieces, resident);
+  }
+
+  /**
+   * Writes the REF records of a part of a view at an address that has room for refCount(slot, head) of them: of fetched
+   * entries those of the named pieces, and all others. Valid until the next verb that changes the sequence.
+   * @returns how many records there are
+   */
+  writePieces(slot: number, head: number, pieces: Uint32Array, count: number, address: number): number {
+    return writePieces(this.#content, this.#content.viewOf(slot, head), pieces, count, address);
+  }
+
+  /** The same for ranges of entries: pairs (from, to), ascending, the first `count` of them. */
+  writeRanges(slot: number, head: number, ranges: Uint32Array, count: number, address: number): number {
+    return writeRanges(this.#content, this.#content.viewOf(slot, head), ranges, count, address);
+  }
+
+  /** Counts the changes of the views other than appends and fetches; a fork starts with its parent's number. */
+  get edits(): number {
+    return this.#content.edits;
   }
 
   /** How many entries of a view, from the first on, are copies of parked ones. */
@@ -390,6 +427,12 @@ export class CacheSequence {
     return read(this.#content, slot, head);
   }
 
+  /** The keys of entries [from, to) alone: f32 [to - from, headDim]. */
+  readKeys(slot: number, head: number, from: number, to: number): Float32Array {
+    this.#content.checkAlive();
+    return readKeys(this.#content, slot, head, from, to);
+  }
+
   /** Values of a named column: f32 [entries]; new rows start at 0. */
   column(slot: number, head: number, name: string): Float32Array {
     this.#content.checkAlive();
@@ -420,8 +463,11 @@ export class CacheSequence {
     c.peak = Math.max(c.peak, held);
     let parked = 0;
     for (const units of c.parked.values()) parked += units.bytes;
+    for (const copies of c.hot.values()) parked += copies.bytes;
     const { peak, fetched } = c;
-    return { position: this.position, held, unique, peak, tokens: c.entries.slice(), bytes: items, parked, fetched };
+    const traffic = { ...c.traffic };
+    const tokens = c.entries.slice();
+    return { position: this.position, held, unique, peak, tokens, bytes: items, parked, fetched, traffic };
   }
 
   /** The storage itself, for tests and reports. */
@@ -442,6 +488,13 @@ export class CacheSequence {
 }
 
 const ref = new Ref();
+const NO_UNITS: ParkedUnits = {
+  count: 0,
+  pieces: 1,
+  lengths: new Uint32Array(),
+  kind: 'mean',
+  index: new Float32Array(),
+};
 
 function badDrop(from: number, count: number, entries: number): KvasirError {
   return new KvasirError('invalid_request', `Cannot drop entries ${from} to ${from + count - 1}.`, {

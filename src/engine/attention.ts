@@ -37,7 +37,7 @@ import type { ModelConfig } from '../model/types.ts';
 import type { Work } from './forward.ts';
 import { Placement } from './placement.ts';
 import type { RotaryTable } from './rotary.ts';
-import type { RowStore, Workspace } from './workspace.ts';
+import { type RowStore, Scratch, type Workspace } from './workspace.ts';
 
 /** Query vectors (rows x group) of one record: enough to reuse each loaded key often, few enough to share out. */
 const QUERIES_PER_ITEM = 64;
@@ -54,6 +54,11 @@ export class Attention {
   readonly #group: number;
   readonly #rowsPerItem: number;
   readonly #placement: Placement;
+  /** REF records of views that are read in part. */
+  readonly #reads: Scratch;
+  /** [works][kvHeads]: where the records lie that a work reads of a view, and how many. */
+  readonly #refs: number[] = [];
+  readonly #refCounts: number[] = [];
   /** Records and splits of the layer being run. */
   #items = 0;
   #merges = 0;
@@ -68,6 +73,7 @@ export class Attention {
     this.#group = this.#config.heads / this.#config.kvHeads;
     this.#rowsPerItem = Math.max(1, Math.floor(QUERIES_PER_ITEM / this.#group));
     this.#placement = new Placement(workspace, ropes, this.#rowsPerItem);
+    this.#reads = new Scratch(workspace.memory);
   }
 
   /** A new list of works: nothing of the last one's placement counts. */
@@ -87,20 +93,22 @@ export class Attention {
 
   dispose(): void {
     this.#placement.dispose();
+    this.#reads.dispose();
   }
 
   run(works: readonly Work[], layer: number, store: RowStore, storeFrom: number): void {
     const { items, merges, partials } = this.#workspace;
-    this.#reserve(works, layer);
+    this.#locate(works, layer);
+    this.#reserve(works);
     this.#items = 0;
     this.#merges = 0;
     this.#partial = partials.address;
     let turns = this.#placement.turns(this.#config.layerRope[layer]!);
     let row = 0;
-    for (const work of works) {
+    for (const [n, work] of works.entries()) {
       for (let from = 0; from < work.rows; from += this.#rowsPerItem) {
         const rows = Math.min(this.#rowsPerItem, work.rows - from);
-        this.#writeBlock(work, layer, row + from, rows, store, storeFrom, turns);
+        this.#writeBlock(work, n, layer, row + from, rows, store, storeFrom, turns);
         turns += work.sequence.shifts().length * TURN_BYTES;
       }
       row += work.rows;
@@ -109,14 +117,34 @@ export class Attention {
     if (this.#merges > 0) this.#kernels.run(KIND_MERGE, merges.address, this.#merges);
   }
 
+  /** Finds the references that each work reads at a layer. */
+  #locate(works: readonly Work[], layer: number): void {
+    const { kvHeads } = this.#config;
+    let room = 0;
+    for (const { sequence, hooks, reads } of works)
+      if ((reads ?? hooks)?.readsPart?.(layer))
+        for (let head = 0; head < kvHeads; head++) room += sequence.refCount(layer, head);
+    let address = room > 0 ? this.#reads.ensure(room * REF_BYTES) : 0;
+    for (const [n, { sequence, hooks, reads }] of works.entries()) {
+      const part = reads ?? hooks;
+      const partial = part?.readsPart?.(layer) ?? false;
+      for (let head = 0; head < kvHeads; head++) {
+        const at = n * kvHeads + head;
+        this.#refs[at] = partial ? address : sequence.refs(layer, head);
+        this.#refCounts[at] = partial ? part!.writeRefs!(layer, head, address) : sequence.refCount(layer, head);
+        if (partial) address += this.#refCounts[at]! * REF_BYTES;
+      }
+    }
+  }
+
   /** Makes room for the most records that this layer can need. */
-  #reserve(works: readonly Work[], layer: number): void {
+  #reserve(works: readonly Work[]): void {
     const { kvHeads, headDim } = this.#config;
     let count = 0;
     let splits = 0;
-    for (const work of works)
+    for (const [n, work] of works.entries())
       for (let head = 0; head < kvHeads; head++) {
-        const parts = this.#parts(work, work.sequence.refCount(layer, head));
+        const parts = this.#parts(work, this.#refCounts[n * kvHeads + head]!);
         count += Math.ceil(work.rows / this.#rowsPerItem) * parts;
         if (parts > 1) splits += parts;
       }
@@ -135,6 +163,7 @@ export class Attention {
 
   #writeBlock(
     work: Work,
+    n: number,
     layer: number,
     row: number,
     rows: number,
@@ -152,8 +181,8 @@ export class Attention {
       : null;
     const { i32, f32 } = memory;
     for (let head = 0; head < kvHeads; head++) {
-      const refs = sequence.refs(layer, head);
-      const refCount = sequence.refCount(layer, head);
+      const refs = this.#refs[n * kvHeads + head]!;
+      const refCount = this.#refCounts[n * kvHeads + head]!;
       const parts = this.#parts(work, refCount);
       const headOffset = head * group * headDim;
       const out = store.attention + ((storeFrom + row) * stride + headOffset) * 4;

@@ -23,10 +23,19 @@ export interface Work {
   readonly logits: 'none' | 'last' | 'all';
   /** A recipe's decisions at each step of decoding; then rows must not have been prepared: each layer does it. */
   readonly hooks?: StepHooks;
+  /** What the rows of a prompt read where that is not all. */
+  readonly reads?: PartialReads;
+}
+
+/** What attention reads of a sequence where that is not all of its entries. */
+export interface PartialReads {
+  readsPart(layer: number): boolean;
+  /** Where part of a layer is read: writes REF records of a view, of which there are at most refCount; returns how many. */
+  writeRefs(layer: number, head: number, address: number): number;
 }
 
 /** What a decoding row does around the attention of a layer. The row is the last of its sequence, `query` before RoPE. */
-export interface StepHooks {
+export interface StepHooks extends Partial<PartialReads> {
   beforeAttention(layer: number, query: QueryRow): void;
   afterAttention(layer: number, query: QueryRow): void;
 }
@@ -92,23 +101,39 @@ export class Forward {
    * prepared in each sequence for those slots; it is committed here, layer by layer.
    */
   async layers(works: readonly Work[], store: RowStore, from: number, first: number, last: number): Promise<void> {
-    const rows = countRows(works);
     for (const table of this.ropes) table.ensure(lastPosition(works) + 1);
     this.#attention.begin();
     for (let layer = first; layer < last; layer++) {
-      const block = this.workspace.block(store, from, rows);
-      await this.#dense.segment(layer, block);
-      this.#attention.place(works, layer);
-      for (const work of works)
-        if (work.hooks) work.sequence.prepareAppend(work.rows, work.positions, layer, layer + 1);
-      this.#append(works, layer);
+      await this.#project(works, store, from, layer);
       this.#ask(works, layer, 'beforeAttention');
       this.#attention.run(works, layer, store, from);
       this.#ask(works, layer, 'afterAttention');
     }
   }
 
-  #ask(works: readonly Work[], layer: number, when: keyof StepHooks): void {
+  /** The first half of `layers` for one layer: its rows are appended, their queries lie in the workspace. */
+  async project(works: readonly Work[], store: RowStore, from: number, layer: number): Promise<void> {
+    for (const table of this.ropes) table.ensure(lastPosition(works) + 1);
+    this.#attention.begin();
+    await this.#project(works, store, from, layer);
+  }
+
+  /** The second half, for works whose `positions` are given and whose queries lie in the workspace again. */
+  attend(works: readonly Work[], store: RowStore, from: number, layer: number): void {
+    this.#attention.begin();
+    this.#attention.place(works, layer);
+    this.#attention.run(works, layer, store, from);
+  }
+
+  async #project(works: readonly Work[], store: RowStore, from: number, layer: number): Promise<void> {
+    const block = this.workspace.block(store, from, countRows(works));
+    await this.#dense.segment(layer, block);
+    this.#attention.place(works, layer);
+    for (const work of works) if (work.hooks) work.sequence.prepareAppend(work.rows, work.positions, layer, layer + 1);
+    this.#append(works, layer);
+  }
+
+  #ask(works: readonly Work[], layer: number, when: 'beforeAttention' | 'afterAttention'): void {
     let row = 0;
     for (const work of works) {
       work.hooks?.[when](layer, {

@@ -18,6 +18,9 @@ export class LayerPrefill {
   readonly #tile: number;
   readonly #layers: number;
   #queries: QueryRecord | null = null;
+  /** Queries of all rows, where what they read is chosen before any of them reads; then tiles are projected first, then attended. */
+  #probe: QueryRecord | null = null;
+  #phase: 'both' | 'project' | 'attend' = 'both';
   #store: RowStore | null = null;
   /** Tokens [start, end) are the chunk at work. */
   #start: number;
@@ -50,12 +53,23 @@ export class LayerPrefill {
   async next(): Promise<boolean> {
     this.#store ??= await this.#beginChunk();
     const work = this.#work(this.#done, Math.min(this.#tile, this.#rows - this.#done), 'none');
-    if (this.#done === 0) this.#record();
-    this.#sequence.prepareAppend(work.rows, work.positions, this.#layer, this.#layer + 1);
-    await this.#forward.layers([work], this.#store, this.#done, this.#layer, this.#layer + 1);
-    this.#queries?.take(this.#forward.workspace.q, this.#done, work, this.#layer);
+    if (this.#done === 0 && this.#phase !== 'attend') this.#record();
+    if (this.#phase === 'attend') this.#attend(work, this.#store);
+    else {
+      this.#sequence.prepareAppend(work.rows, work.positions, this.#layer, this.#layer + 1);
+      if (this.#phase === 'both')
+        await this.#forward.layers([work], this.#store, this.#done, this.#layer, this.#layer + 1);
+      else await this.#forward.project([work], this.#store, this.#done, this.#layer);
+      for (const record of [this.#queries, this.#probe])
+        record?.take(this.#forward.workspace.q, this.#done, work, this.#layer);
+    }
     this.#done += work.rows;
     if (this.#done < this.#rows) return false;
+    if (this.#phase === 'project') {
+      this.#choose();
+      return false;
+    }
+    this.#endProbe();
     this.#settle(this.#store);
     this.#done = 0;
     this.#layer++;
@@ -86,6 +100,7 @@ export class LayerPrefill {
   dispose(): void {
     this.#queries?.dispose();
     this.#queries = null;
+    this.#endProbe();
     this.#dropStore();
   }
 
@@ -115,6 +130,35 @@ export class LayerPrefill {
     const asked = this.#run?.queryRows(this.#layer, this.#rows);
     this.#queries?.dispose();
     this.#queries = asked && asked.length > 0 ? new QueryRecord(this.#forward.workspace, asked, this.#rows) : null;
+    if (!this.#run?.retrieval?.asksPrompt(this.#layer)) return;
+    const all = Uint32Array.from({ length: this.#rows }, (_, row) => row);
+    this.#probe = new QueryRecord(this.#forward.workspace, all, this.#rows);
+    this.#phase = 'project';
+  }
+
+  /** All rows of the chunk are projected: what they read of the layer is chosen. */
+  #choose(): void {
+    const { address, rows, positions } = this.#probe!;
+    this.#run!.retrieval!.prompt(this.#layer, { address, rows, position: row => positions[row]! });
+    this.#done = 0;
+    this.#phase = 'attend';
+  }
+
+  #attend(work: Work, store: RowStore): void {
+    const { q, memory, config } = this.#forward.workspace;
+    const width = config.heads * config.headDim;
+    const { address, positions } = this.#probe!;
+    const from = address / 4 + this.#done * width;
+    memory.f32.copyWithin(q / 4, from, from + work.rows * width);
+    const here = positions.subarray(this.#done, this.#done + work.rows);
+    this.#forward.attend([{ ...work, positions: here, reads: this.#run! }], store, this.#done, this.#layer);
+  }
+
+  #endProbe(): void {
+    this.#probe?.dispose();
+    this.#probe = null;
+    this.#phase = 'both';
+    this.#run?.retrieval?.readAll();
   }
 
   #settle(store: RowStore): void {

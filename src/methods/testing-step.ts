@@ -43,7 +43,8 @@ export class PlainDecoder {
   settle(layer: number, probabilities: readonly Float64Array[]): void {
     const rule = this.rules[layer];
     if (!rule) return;
-    const { model, views } = this.#cache;
+    const { model, views, seen } = this.#cache;
+    if (rule.within && !rule.within.steps.includes(seen % rule.within.period)) return;
     const value = (expression: Expression, head: number) =>
       this.#evaluate(
         expression,

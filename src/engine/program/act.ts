@@ -1,7 +1,8 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
 import type { EncodeItem, KeepItem, PreparedPlan } from '../../cache/types.ts';
-import type { Action, EncodeAction, KeepAction } from '../../methods/types.ts';
+import type { Action, EncodeAction, KeepAction, ParkAction } from '../../methods/types.ts';
 import { joinItem } from './join.ts';
+import { parkItem } from './park.ts';
 
 type CacheAction = Exclude<Action, { do: 'rows' }>;
 
@@ -43,9 +44,7 @@ function prepare(sequence: CacheSequence, actions: readonly CacheAction[]): Prep
     case 'join':
       return sequence.prepareJoin(of<Extract<Action, { do: 'join' }>>().map(action => joinItem(sequence, action)));
     case 'park':
-      return sequence.preparePark(
-        of<Extract<Action, { do: 'park' }>>().map(({ layer, ...rest }) => ({ slot: layer, ...rest })),
-      );
+      return sequence.preparePark(of<ParkAction>().map(action => parkItem(sequence, action)));
     default:
       return null;
   }

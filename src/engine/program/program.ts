@@ -1,5 +1,5 @@
 import type { FormatName, PageOptions } from '../../cache/types.ts';
-import type { ModelShape, Policy } from '../../methods/types.ts';
+import type { ModelShape, Policy, RetrieveRule } from '../../methods/types.ts';
 import { askedRows } from '../sense/query-rows.ts';
 
 /** One method of a recipe, ready for one model. */
@@ -21,6 +21,8 @@ export class Program {
   readonly prefixStable: boolean;
   /** Tokens a prompt is cut into; Infinity: one chunk. */
   readonly chunk: number;
+  /** By layer: what chooses what is read there (one method of a recipe at most); null where no layer has any. */
+  readonly retrieval: readonly (RetrieveRule | null)[] | null;
 
   constructor(text: string, parts: readonly Part[], model: ModelShape, prefixStable: boolean) {
     this.text = text;
@@ -28,6 +30,9 @@ export class Program {
     this.model = model;
     this.prefixStable = prefixStable;
     this.chunk = Math.min(...parts.map(({ policy }) => policy.chunk ?? Number.POSITIVE_INFINITY));
+    const reader = parts.find(({ policy }) => policy.retrieve)?.policy;
+    const rules = Array.from({ length: model.layers }, (_, layer) => reader?.retrieve?.(layer) ?? null);
+    this.retrieval = rules.some(Boolean) ? rules : null;
   }
 
   /** The full cache: nothing to do at all. */

@@ -2,13 +2,13 @@ import type { CacheSequence } from '../../cache/sequence.ts';
 import type { SignalRequest, StepRule } from '../../methods/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
 import type { QueryRow, StepHooks } from '../forward.ts';
+import { Retrieval } from '../retrieve/retrieval.ts';
 import type { RotaryTable } from '../rotary.ts';
 import { isLate, isOfRows } from '../sense/requests.ts';
 import type { HiddenRows, QueryRows, Sensor, Signals } from '../sense/sensor.ts';
 import { act } from './act.ts';
 import { AtFilled, AtLayer, AtPrompt, notSensed } from './at.ts';
 import type { Program } from './program.ts';
-import { type RetrieveCounts, type RetrieveState, retrieve } from './retrieve.ts';
 import { holdsAt, ruleNeedsAttention, StepEvaluation } from './step.ts';
 
 /** What a prompt leaves behind at a layer, while it is being decided. */
@@ -34,7 +34,6 @@ interface RunState {
   /** [parts][layers] */
   rules: (StepRule | null)[][];
   cursors: Int32Array;
-  retrieved: RetrieveState[];
 }
 
 const STATE = 'run';
@@ -47,7 +46,8 @@ export class Run implements StepHooks {
   readonly #seed: number;
   /** By part: the first layer that it has not decided. */
   readonly #decided: number[];
-  readonly retrieval: RetrieveCounts = { steps: 0, selections: 0, rows: 0 };
+  /** What chooses what is read; null where everything is. */
+  readonly retrieval: Retrieval | null;
 
   constructor(program: Program, sequence: CacheSequence, context: RunContext, seed: number) {
     this.program = program;
@@ -62,9 +62,10 @@ export class Run implements StepHooks {
         seen: sequence.position,
         rules: program.parts.map(none),
         cursors: new Int32Array(layers * kvHeads),
-        retrieved: Array.from({ length: layers }, () => ({ last: null, steps: 0 })),
       } satisfies RunState);
     }
+    const rules = program.retrieval;
+    this.retrieval = rules && new Retrieval(rules, sequence, context);
   }
 
   /** The same recipe on a fork of the sequence, whose states have been cloned. */
@@ -78,9 +79,7 @@ export class Run implements StepHooks {
 
   /** Whether rows of decoding have to ask before and after attention. */
   get stepwise(): boolean {
-    return (
-      this.#state.rules.some(rules => rules.some(Boolean)) || this.program.parts.some(({ policy }) => policy.retrieve)
-    );
+    return this.retrieval !== null || this.#state.rules.some(rules => rules.some(Boolean));
   }
 
   /** Rows of a prompt (chunk) of `rows` whose queries will be asked about at a layer. */
@@ -119,12 +118,18 @@ export class Run implements StepHooks {
     this.sequence.setState(STATE, state);
   }
 
-  beforeAttention(layer: number, query: QueryRow): void {
-    for (const { policy } of this.program.parts) {
-      const rule = policy.retrieve?.(layer);
-      if (rule)
-        retrieve(this.sequence, layer, rule, this.#turned(layer, query), this.#state.retrieved[layer]!, this.retrieval);
-    }
+  beforeAttention(layer: number, { address, row, position }: QueryRow): void {
+    const { heads, headDim } = this.#context.config;
+    const from = address + row * heads * headDim * 4;
+    this.retrieval?.step(layer, { address: from, rows: 1, position: () => position });
+  }
+
+  readsPart(layer: number): boolean {
+    return this.retrieval?.readsPart(layer) ?? false;
+  }
+
+  writeRefs(layer: number, head: number, address: number): number {
+    return this.retrieval!.writeRefs(layer, head, address);
   }
 
   afterAttention(layer: number, query: QueryRow): void {
@@ -183,24 +188,5 @@ export class Run implements StepHooks {
     const actions = policy.decide(at);
     at.settleState();
     return act(this.sequence, actions);
-  }
-
-  /** The row's query after RoPE: f32 [heads * headDim]. */
-  #turned(layer: number, { address, row, position }: QueryRow): Float32Array {
-    const { heads, headDim, layerRope } = this.#context.config;
-    const { f32 } = this.sequence.cache.memory;
-    const width = heads * headDim;
-    const query = f32.slice(address / 4 + row * width, address / 4 + (row + 1) * width);
-    const rope = this.#context.ropes[layerRope[layer]!]!;
-    const half = rope.rotary / 2;
-    const table = rope.row(position) / 4;
-    for (let from = 0; from < width; from += headDim)
-      for (let i = from; i < from + half; i++) {
-        const [cos, sin] = [f32[table + i - from]!, f32[table + half + i - from]!];
-        const [x, y] = [query[i]!, query[i + half]!];
-        query[i] = x * cos - y * sin;
-        query[i + half] = y * cos + x * sin;
-      }
-    return query;
   }
 }

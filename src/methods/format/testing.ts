@@ -32,6 +32,8 @@ export class TrackedLayer {
   signal: (request: SignalRequest) => unknown = ({ signal }) => {
     throw new Error(`No ${signal} here.`);
   };
+  /** What a column holds; one value an entry. */
+  columns: ((name: string, head: number) => Float32Array) | undefined;
   #state: object | undefined;
 
   constructor(model: ModelShape) {
@@ -183,7 +185,7 @@ export class TrackedLayer {
       fullPages: (head, _layer, plane) =>
         ranges(head, page => page.positions.length === PAGE_TOKENS && (plane ? page[plane] === 'f32' : exact(page))),
       exact: head => ranges(head, exact),
-      column: (_name, head) => new Float32Array(positions(head).length),
+      column: (name, head) => this.columns?.(name, head) ?? new Float32Array(positions(head).length),
       state: <T extends object>(init: () => T): T => {
         this.#state ??= init();
         return this.#state as T;

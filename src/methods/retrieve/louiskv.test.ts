@@ -54,7 +54,14 @@ test('decoded tokens leave the buffer in whole stretches; what has been fetched 
 });
 
 test('reads units under the budget, anew when the query turns', () => {
-  expect(make().retrieve!(0)).toEqual({ cosine: 0.7, most: 64, budget: 512 });
-  expect(make({ tau: 2, budget: 1024, most: 1 }).retrieve!(0)).toEqual({ cosine: 2, most: 1, budget: 1024 });
+  const rule = (tokens: number, cosine: number, most: number) => ({
+    units: 'parked',
+    score: { by: 'mean' },
+    per: 'head',
+    choose: { by: 'tokens', tokens },
+    renew: { cosine, most },
+  });
+  expect(make().retrieve!(0)).toEqual(rule(512, 0.7, 64));
+  expect(make({ tau: 2, budget: 1024, most: 1 }).retrieve!(0)).toEqual(rule(1024, 2, 1));
   expect(make().sense!(0)).toEqual([{ signal: 'clusters', size: 16, rounds: 4, skipFirst: 4, skipLast: 64 }]);
 });

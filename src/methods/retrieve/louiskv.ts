@@ -59,7 +59,13 @@ export const louiskv = defineMethod({
         return park(at, head => members(found[head]!, movable(at, head, sinks, recent), sinks));
       },
       filled: at => park(at, head => stretches(movable(at, head, sinks, recent), size)),
-      retrieve: () => ({ cosine: tau, most, budget }),
+      retrieve: () => ({
+        units: 'parked',
+        score: { by: 'mean' },
+        per: 'head',
+        choose: { by: 'tokens', tokens: budget },
+        renew: { cosine: tau, most },
+      }),
     };
   },
 });
