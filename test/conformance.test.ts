@@ -37,6 +37,9 @@ const SMALL: Readonly<Record<string, string>> = {
   kvmerger: 'epsilon=0.3, skipFirst=0, skipLast=0',
   xkv: 'group=2, ratioK=0.5, ratioV=0.5, always=true',
   louiskv: 'budget=64, recent=32, place=file',
+  leoam: 'most=64, recent=32, resident=96',
+  actqkv: 'block=16, blocks=3, least=2, most=5, sinks=16, local=64, window=128, warmup=1, history=4, resident=96',
+  mpcache: 'keep=0.6, size=8',
 };
 const WRITTEN = 80;
 /** Any text will do: what is checked here is not quality. */
@@ -50,6 +53,9 @@ const NEUTRAL: Readonly<Record<string, string>> = {
   xkv: 'group=2, ratioK=1, ratioV=1, always=true',
   'razor-attention': 'minimum=4096',
   louiskv: 'budget=4096, tau=1',
+  leoam: 'share=1, earlyShare=1, most=4096',
+  actqkv: 'blocks=4096, most=4096, sinks=16, local=64, window=128',
+  mpcache: 'keep=1, coarse=1, fine=1',
   kivi: 'residual=1024',
   gear: 'buffer=1024',
   kvquant: 'sinks=1024',

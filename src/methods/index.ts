@@ -14,6 +14,7 @@ import { vidkv } from './format/vidkv.ts';
 import { zipcache } from './format/zipcache.ts';
 import { h2o } from './keep/h2o.ts';
 import { kvcrush } from './keep/kvcrush.ts';
+import { mpcache } from './keep/mpcache.ts';
 import { razorAttention } from './keep/razor-attention.ts';
 import { snapkv } from './keep/snapkv.ts';
 import { streamingLlm } from './keep/streaming-llm.ts';
@@ -24,6 +25,8 @@ import { xkv } from './lowrank/xkv.ts';
 import { ems } from './merge/ems.ts';
 import { kvmerger } from './merge/kvmerger.ts';
 import { minicache } from './merge/minicache.ts';
+import { actqkv } from './retrieve/actqkv.ts';
+import { leoam } from './retrieve/leoam.ts';
 import { louiskv } from './retrieve/louiskv.ts';
 import { fastkv } from './skip/fastkv.ts';
 import type { Method } from './types.ts';
@@ -46,6 +49,7 @@ export const METHODS = [
   cake,
   windowkv,
   kvcrush,
+  mpcache,
   prefixkv,
   fastkv,
   ems,
@@ -61,6 +65,8 @@ export const METHODS = [
   rotatekv,
   vidkv,
   louiskv,
+  leoam,
+  actqkv,
 ] as const satisfies readonly Method[];
 
 export type MethodName = (typeof METHODS)[number]['name'];

@@ -30,6 +30,7 @@ export const STAGE_DOES: Readonly<Record<Traits['stage'], string>> = {
 };
 
 export const rank = ({ traits }: Member): number => STAGES.indexOf(traits.stage);
+const selects = ({ traits }: Member): boolean => traits.stage === 'retrieve' || traits.selects === true;
 const packs = ({ traits }: Member): boolean => traits.stage === 'join' || traits.stage === 'encode';
 /** Do the heads of a layer hold other entries after it? The layers? */
 const partsHeads = ({ ragged }: Traits): boolean => ragged === 'heads' || ragged === 'both';
@@ -108,6 +109,16 @@ export const RULES: readonly Rule[] = [
       first.traits.drops && second.traits.stage === 'retrieve'
         ? {
             reason: `${first.name} drops tokens at every step of decoding, and ${second.name} has moved them out of the cache`,
+          }
+        : null,
+  },
+  {
+    text: 'At most one method of a recipe chooses what each step reads.',
+    conflict: (first, second) =>
+      selects(first) && selects(second)
+        ? {
+            reason: `${first.name} and ${second.name} each choose what a step reads`,
+            fix: `leave out ${first.name} or ${second.name}`,
           }
         : null,
   },

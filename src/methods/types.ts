@@ -82,6 +82,8 @@ export interface Traits {
   readonly needsExact?: boolean;
   /** Settles layers in groups (Policy.settles): methods after it see a layer when the queries of the prompt are gone. */
   readonly settlesLate?: boolean;
+  /** Chooses what each step reads (Policy.retrieve); so does every method of the stage `retrieve`. */
+  readonly selects?: boolean;
   /** Scores by the attention of the prompt's queries. */
   readonly needsQueries?: boolean;
   /** Turns all of the cache it leaves into pages that nothing after it may change. */

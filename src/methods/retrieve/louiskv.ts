@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { defineMethod } from '../define.ts';
-import type { CacheLayer, ClusterSignal, Clusters, ParkAction } from '../types.ts';
+import type { ClusterSignal, Clusters } from '../types.ts';
+import { movable, parkHeads, stretches } from './units.ts';
 
 const options = z.object({
   size: z
@@ -44,21 +45,16 @@ export const louiskv = defineMethod({
   claim: 'Up to 4.7x faster than page retrieval (Arkvale) at the same or better accuracy.',
   options,
   traits: { stage: 'retrieve', prefixStable: false, keysRotated: true, needsExact: true },
-  create({ size, rounds, tau, most, budget, sinks, recent, place }, model) {
+  create({ size, rounds, tau, most, budget, sinks, recent, place }) {
     const clusters: ClusterSignal = { signal: 'clusters', size, rounds, skipFirst: sinks, skipLast: recent };
-    const park = (at: CacheLayer, units: (head: number) => Uint32Array[]): ParkAction[] =>
-      Array.from(
-        { length: model.kvHeads },
-        (_, head): ParkAction => ({ do: 'park', layer: at.layer, head, units: units(head), place }),
-      ).filter(action => action.units.length > 0);
     return {
       sense: () => [clusters],
       decide(at) {
         if (!at.last) return [];
         const found = at.signal(clusters);
-        return park(at, head => members(found[head]!, movable(at, head, sinks, recent), sinks));
+        return parkHeads(at, head => members(found[head]!, movable(at, head, sinks, recent), sinks), { place });
       },
-      filled: at => park(at, head => stretches(movable(at, head, sinks, recent), size)),
+      filled: at => parkHeads(at, head => stretches(movable(at, head, sinks, recent), size), { place }),
       retrieve: () => ({
         units: 'parked',
         score: { by: 'mean' },
@@ -70,12 +66,6 @@ export const louiskv = defineMethod({
   },
 });
 
-/** Resident entries of a view between sinks and buffer. What has been fetched is parked already and is not among the exact rows. */
-function movable(at: CacheLayer, head: number, sinks: number, recent: number): Uint32Array {
-  const exact = at.exact(head).flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i));
-  return Uint32Array.from(exact.slice(sinks, Math.max(sinks, exact.length - recent)));
-}
-
 /** Movable entries of each cluster that has any, ascending; `first` is the entry that takes part first. */
 function members({ assignment, count }: Clusters, entries: Uint32Array, first: number): Uint32Array[] {
   const units = Array.from({ length: count }, (): number[] => []);
@@ -84,9 +74,4 @@ function members({ assignment, count }: Clusters, entries: Uint32Array, first: n
     if (cluster !== undefined) units[cluster]!.push(entry);
   }
   return units.filter(unit => unit.length > 0).map(unit => Uint32Array.from(unit));
-}
-
-/** Whole stretches of entries; what is left over waits. */
-function stretches(entries: Uint32Array, size: number): Uint32Array[] {
-  return Array.from({ length: Math.floor(entries.length / size) }, (_, u) => entries.slice(u * size, (u + 1) * size));
 }
