@@ -154,15 +154,15 @@ export function rollback(c: Content): void {
 }
 
 /** See CacheSequence.undoAppend. */
-export function undoAppend(c: Content): void {
+export function undoAppend(c: Content, fromSlot: number, toSlot: number): void {
   const { pages, shape, memory } = c.storage;
-  if (!c.lastRows.some(rows => rows > 0)) {
+  if (!c.lastRows.subarray(fromSlot, toSlot).some(rows => rows > 0)) {
     throw new KvasirError('invalid_request', 'There is no append to undo: the sequence has changed since.', {
       field: 'sequence',
       allowed: 'undoAppend right after the commit',
     });
   }
-  for (let slot = 0; slot < shape.slots; slot++) {
+  for (let slot = fromSlot; slot < toSlot; slot++) {
     const rows = c.lastRows[slot]!;
     if (rows === 0) continue;
     for (let view = slot * shape.kvHeads; view < (slot + 1) * shape.kvHeads; view++) {

@@ -157,11 +157,14 @@ export class CacheSequence {
     if (this.#content.pendingSlots > 0) rollback(this.#content);
   }
 
-  /** Takes back the rows of each slot's last prepareAppend after their commit (probe rows); nothing else may have happened since. */
-  undoAppend(): void {
+  /**
+   * Takes back the rows of each slot's last prepareAppend after their commit (probe rows), in the slots [fromSlot, toSlot);
+   * nothing else may have happened since.
+   */
+  undoAppend(fromSlot = 0, toSlot = this.#slots): void {
     this.#content.checkAtRest('undoAppend');
     notePeak(this.#content);
-    undoAppend(this.#content);
+    undoAppend(this.#content, fromSlot, toSlot);
   }
 
   /** A sequence with the same content and states; pages are shared until one side writes. Promises are not passed on. */

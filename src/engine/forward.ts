@@ -85,7 +85,7 @@ export class Forward {
   }
 
   /** Embeds the works' tokens into rows [from, ...) of the store. */
-  async embed(works: readonly Work[], store: RowStore, from: number): Promise<void> {
+  async embed(works: readonly Pick<Work, 'tokens' | 'from' | 'rows'>[], store: RowStore, from: number): Promise<void> {
     let row = 0;
     for (const work of works) for (let i = 0; i < work.rows; i++) this.#ids[row++] = work.tokens[work.from + i]!;
     let ids = this.#idsOf.get(row);

@@ -1,8 +1,10 @@
 import type { CacheSequence } from '../cache/sequence.ts';
 import { KvasirError } from '../errors.ts';
 import type { Forward, LogitSink, Work } from './forward.ts';
+import type { Probes } from './program/probes.ts';
 import type { Run } from './program/run.ts';
 import { QueryRecord } from './query-record.ts';
+import type { QueryRows } from './sense/sensor.ts';
 import { RowStore } from './workspace.ts';
 
 /**
@@ -21,6 +23,8 @@ export class LayerPrefill {
   /** Queries of all rows, where what they read is chosen before any of them reads; then tiles are projected first, then attended. */
   #probe: QueryRecord | null = null;
   #phase: 'both' | 'project' | 'attend' = 'both';
+  /** Texts of the recipe's methods that run beside the prompt; undefined: they have not been asked. */
+  #probes: Probes | null | undefined;
   #store: RowStore | null = null;
   /** Tokens [start, end) are the chunk at work. */
   #start: number;
@@ -70,7 +74,9 @@ export class LayerPrefill {
       return false;
     }
     this.#endProbe();
-    this.#settle(this.#store);
+    const store = this.#store;
+    if (this.#probes) await this.#probes.layer(this.#layer, queries => this.#settle(store, queries));
+    else this.#settle(store);
     this.#done = 0;
     this.#layer++;
     if (this.#layer < this.#layers) return false;
@@ -79,6 +85,7 @@ export class LayerPrefill {
       return true;
     }
     this.#dropStore();
+    this.#probes?.dispose();
     return false;
   }
 
@@ -101,6 +108,7 @@ export class LayerPrefill {
     this.#queries?.dispose();
     this.#queries = null;
     this.#endProbe();
+    this.#probes?.dispose();
     this.#dropStore();
   }
 
@@ -118,6 +126,9 @@ export class LayerPrefill {
     this.#rows = this.#end - this.#start;
     this.#positions = null;
     this.#layer = 0;
+    if (this.#probes === undefined)
+      this.#probes = (await this.#run?.probes(this.#forward, this.#tokens, this.#start)) ?? null;
+    await this.#probes?.begin();
     this.#run?.beginChunk(this.#rows);
     const store = new RowStore(memory, config, this.#rows);
     for (let from = 0; from < this.#rows; from += this.#tile)
@@ -161,7 +172,7 @@ export class LayerPrefill {
     this.#run?.retrieval?.readAll();
   }
 
-  #settle(store: RowStore): void {
+  #settle(store: RowStore, probes?: ReadonlyMap<number, QueryRows>): void {
     if (!this.#run) return;
     const first = this.#sequence.nextPosition(this.#layer) - this.#rows;
     const positions = this.#positions;
@@ -170,6 +181,7 @@ export class LayerPrefill {
       hidden: { address: store.hidden, rows: this.#rows, position: row => positions?.[row] ?? first + row },
       rows: this.#rows,
       last: this.#end === this.#tokens.length,
+      ...(probes && { probes }),
     });
     if (!kept || kept.length === this.#rows) return;
     this.#positions = this.#positionsOf(kept);

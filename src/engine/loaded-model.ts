@@ -156,7 +156,8 @@ export class LoadedModel {
     if (!program) {
       const policies = createPolicies(recipe, this.#shape, this.#profiles);
       const parts = policies.map((policy, i) => ({ name: recipe[i]!.method, policy }));
-      program = new Program(text, parts, this.#shape, prefixStable(recipe));
+      const tokenize = (passage: string) => this.tokenizer.encode(passage);
+      program = new Program(text, parts, this.#shape, prefixStable(recipe), tokenize);
       if (this.#programs.size >= MAX_PROGRAMS) this.#programs.clear();
       this.#programs.set(text, program);
     }

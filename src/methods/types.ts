@@ -137,6 +137,30 @@ export interface Policy {
    * methods after this one in the recipe are not asked about it. The peak is then a group of layers. Default: the layer itself.
    */
   settles?(layer: number): number;
+  /**
+   * Before a prompt is read: ranges [from, to) of its tokens whose embeddings `probe` wants to see, none empty. An embedding is
+   * the mean of the model's input embeddings of the tokens, of unit length: f32 [hidden].
+   */
+  passages?(at: PromptText): readonly (readonly [from: number, to: number])[];
+  /**
+   * Before a prompt is read: token ids of a probe, null: none. After the prompt (after each chunk of it) they run layer by layer
+   * as if they came next, and are taken back before `decide` is asked: attention `from` the probe is about their queries.
+   * @param embeddings those of `passages`
+   */
+  probe?(at: PromptText, embeddings: readonly Float32Array[]): ArrayLike<number> | null;
+}
+
+/** A prompt as text, before it is read. */
+export interface PromptText {
+  readonly model: ModelShape;
+  /** Ids of all tokens of the sequence, this prompt's last. */
+  readonly tokens: ArrayLike<number>;
+  /** Where this prompt begins in them: what is before has been read. */
+  readonly start: number;
+  /** Ids of a text as it stands within other text; nothing in it is taken for a special token. */
+  tokenize(text: string): readonly number[];
+  /** As CacheLayer.state: the same object. */
+  state<T extends object>(init: () => T): T;
 }
 
 /** A sequence's cache at one layer and the layers before it. Entries are numbered in order within a view (layer, KV head). */
@@ -203,6 +227,11 @@ export type SignalRequest =
  */
 export interface AttentionSignal {
   readonly signal: 'attention';
+  /**
+   * Whose rows: default the prompt's. Those of the probe (Policy.probe) look at what is cached and not at each other: their
+   * softmax is over the entries alone. Without a probe nothing can be answered.
+   */
+  readonly from?: 'probe';
   readonly rows: number | 'all' | RowShares;
   /**
    * `variance` is the unbiased one; `entropy` is the sum over rows of -p ln(p + 1e-10); `seen-mean` divides the sum of an entry

@@ -5,6 +5,7 @@ import type {
   FilledLayer,
   ModelShape,
   PromptLayer,
+  PromptText,
   SignalRequest,
   SignalValue,
 } from '../../methods/types.ts';
@@ -104,6 +105,20 @@ export class AtPrompt extends AtFilled implements PromptLayer {
     super(init);
     this.rows = init.rows;
     this.last = init.last;
+  }
+}
+
+/** A prompt before it is read. */
+export class AtText extends AtLayer implements PromptText {
+  readonly tokens: ArrayLike<number>;
+  readonly start: number;
+  readonly tokenize: (text: string) => readonly number[];
+
+  constructor(init: ConstructorParameters<typeof AtLayer>[0] & Pick<PromptText, 'tokens' | 'start' | 'tokenize'>) {
+    super(init);
+    this.tokens = init.tokens;
+    this.start = init.start;
+    this.tokenize = init.tokenize;
   }
 }
 

@@ -1,4 +1,5 @@
 import type { FormatName, PageOptions } from '../../cache/types.ts';
+import { KvasirError } from '../../errors.ts';
 import type { ModelShape, Policy, RetrieveRule } from '../../methods/types.ts';
 import { askedRows } from '../sense/query-rows.ts';
 
@@ -24,7 +25,17 @@ export class Program {
   /** By layer: what chooses what is read there (one method of a recipe at most); null where no layer has any. */
   readonly retrieval: readonly (RetrieveRule | null)[] | null;
 
-  constructor(text: string, parts: readonly Part[], model: ModelShape, prefixStable: boolean) {
+  /** For probes, which are texts; see PromptText. */
+  readonly tokenize: (text: string) => readonly number[];
+
+  constructor(
+    text: string,
+    parts: readonly Part[],
+    model: ModelShape,
+    prefixStable: boolean,
+    tokenize: (text: string) => readonly number[] = noTokenizer,
+  ) {
+    this.tokenize = tokenize;
     this.text = text;
     this.parts = parts;
     this.model = model;
@@ -65,4 +76,11 @@ export class Program {
       seed,
     );
   }
+}
+
+function noTokenizer(): never {
+  throw new KvasirError('unsupported', 'this program was made without a tokenizer: its methods cannot write probes', {
+    field: 'kv',
+    allowed: 'methods without a probe',
+  });
 }

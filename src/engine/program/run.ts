@@ -1,13 +1,15 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
 import type { SignalRequest, StepRule } from '../../methods/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
-import type { QueryRow, StepHooks } from '../forward.ts';
+import type { Forward, QueryRow, StepHooks } from '../forward.ts';
 import { Retrieval } from '../retrieve/retrieval.ts';
 import type { RotaryTable } from '../rotary.ts';
-import { isLate, isOfRows } from '../sense/requests.ts';
+import { embedPassages } from '../sense/passages.ts';
+import { isLate, isOfProbe, isOfRows } from '../sense/requests.ts';
 import type { HiddenRows, QueryRows, Sensor, Signals } from '../sense/sensor.ts';
 import { act } from './act.ts';
-import { AtFilled, AtLayer, AtPrompt, notSensed } from './at.ts';
+import { AtFilled, AtLayer, AtPrompt, AtText, notSensed } from './at.ts';
+import { Probes } from './probes.ts';
 import type { Program } from './program.ts';
 import { holdsAt, ruleNeedsAttention, StepEvaluation } from './step.ts';
 
@@ -18,6 +20,8 @@ export interface SettledRows {
   readonly rows: number;
   /** The prompt's last chunk. */
   readonly last: boolean;
+  /** By part of the recipe: queries of its probe. */
+  readonly probes?: ReadonlyMap<number, QueryRows>;
 }
 
 /** What the model's forward pass lends to a run. */
@@ -85,6 +89,24 @@ export class Run implements StepHooks {
   /** Rows of a prompt (chunk) of `rows` whose queries will be asked about at a layer. */
   queryRows(layer: number, rows: number): Uint32Array {
     return this.program.queryRows(layer, rows, this.#seed);
+  }
+
+  /**
+   * Before a prompt is read: what its methods want to run beside it; null where none does.
+   * @param tokens all of the sequence's, the prompt's from `start` on
+   */
+  async probes(forward: Forward, tokens: ArrayLike<number>, start: number): Promise<Probes | null> {
+    const texts = new Map<number, ArrayLike<number>>();
+    const { tokenize } = this.program;
+    for (const [n, { policy }] of this.program.parts.entries()) {
+      if (!policy.probe) continue;
+      const at = new AtText({ ...this.#at(n, 0), tokens, start, tokenize });
+      const embeddings = await embedPassages(forward, tokens, policy.passages?.(at) ?? []);
+      const text = policy.probe(at, embeddings);
+      at.settleState();
+      if (text && text.length > 0) texts.set(n, text);
+    }
+    return texts.size > 0 ? new Probes(forward, this.sequence, texts) : null;
   }
 
   /** A chunk of a prompt begins: `rows` tokens will have been seen at its end. */
@@ -179,9 +201,17 @@ export class Run implements StepHooks {
     const { sensor } = this.#context;
     const point = { sequence: this.sequence, layer, queries: rows.queries, hidden: rows.hidden, seed: this.#seed };
     let known: Signals | null = null;
+    let ofProbe: Signals | null = null;
     const signals = (request: SignalRequest) => {
       if (isLate(request)) return sensor.answer(point, [request]);
-      known ??= sensor.answer(point, asked);
+      if (isOfProbe(request)) {
+        ofProbe ??= sensor.answer({ ...point, queries: rows.probes?.get(n) ?? null }, asked.filter(isOfProbe));
+        return ofProbe;
+      }
+      known ??= sensor.answer(
+        point,
+        asked.filter(other => !isOfProbe(other)),
+      );
       return known;
     };
     const at = new AtPrompt({ ...this.#at(n, layer), rows: rows.rows, last: rows.last, signals });

@@ -10,7 +10,7 @@ export function askedRows(requests: Iterable<SignalRequest>, rows: number, seed:
   const single = new Set<number>();
   for (const request of requests) {
     if (request.signal === 'ranges' && request.of === 'q') last = rows;
-    if (request.signal !== 'attention') continue;
+    if (request.signal !== 'attention' || request.from === 'probe') continue;
     if (request.rows === 'all') last = rows;
     else if (typeof request.rows === 'number') last = Math.max(last, Math.min(rows, request.rows));
     else for (const row of rowsOfShares(request.rows, rows, seed)) single.add(row);

@@ -9,10 +9,10 @@ import type { SensePoint } from './types.ts';
 export function keyOf(request: SignalRequest): string {
   switch (request.signal) {
     case 'attention': {
-      const { rows, reduce, pool, drop, group } = request;
+      const { rows, reduce, pool, drop, group, from } = request;
       const pooling = pool && [pool.kind, pool.width, pool.after === 'group'];
       const which = typeof rows === 'object' ? [rows.last, rows.sampled] : rows;
-      return JSON.stringify(['attention', which, reduce, pooling ?? 0, drop ?? 0, group ?? 0]);
+      return JSON.stringify(['attention', which, reduce, pooling ?? 0, drop ?? 0, group ?? 0, from ?? 'prompt']);
     }
     case 'gram':
       return JSON.stringify(['gram', request.of, request.layers, request.entries ?? -1]);
@@ -54,6 +54,11 @@ function numberOf(list: object): number {
   if (known !== undefined) return known;
   numbers.set(list, ++last);
   return last;
+}
+
+/** Is it about the rows of a probe, not of the prompt? */
+export function isOfProbe(request: SignalRequest): boolean {
+  return request.signal === 'attention' && request.from === 'probe';
 }
 
 /** Planes that a reduction is made of. */
