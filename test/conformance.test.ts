@@ -27,6 +27,7 @@ const SMALL: Readonly<Record<string, string>> = {
   treekv: 'budget=96',
   cake: 'budget=96',
   prefixkv: 'keep=0.4, search=prompt',
+  epicache: 'keep=0.4, block=128, segment=32',
   fastkv: 'keep=0.4, layer=0',
   kivi: 'residual=64',
   rotatekv: 'group=32',

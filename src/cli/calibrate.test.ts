@@ -22,13 +22,13 @@ afterAll(async () => {
 const run = (...line: string[]) => runCli(['calibrate', ...line, '--model', llama, '--threads', '1']);
 const open = () => openModelForEval({ name: 'llama', path: llama }, { threads: 1 });
 
-test.each(['razor-attention', 'kvquant', 'prefixkv', 'rotatekv'])(
+test.each(['razor-attention', 'kvquant', 'prefixkv', 'rotatekv', 'epicache'])(
   '%s: refused before, and the engine finds what was made',
   async kind => {
     {
       await using before = await open();
-      // RotateKV serves without: channels then keep their order.
-      if (kind === 'rotatekv') expect(before.model.program(kind)!.text).toBe(kind);
+      // RotateKV serves without: channels then keep their order; EpiCache too: layers then keep alike.
+      if (kind === 'rotatekv' || kind === 'epicache') expect(before.model.program(kind)!.text).toBe(kind);
       else expect(() => before.model.program(kind)).toThrowError(`kvasir calibrate ${kind} --model`);
     }
     const result = await run(kind, '--json');
@@ -59,7 +59,7 @@ test('--text and --out: another text, another place, another profile', async () 
 
 test('the bundled model comes with all profiles', async () => {
   await using opened = await openModelForEval({ name: 'kvasir-mini', path: bundled }, { threads: 1 });
-  for (const kind of ['razor-attention', 'kvquant', 'prefixkv', 'rotatekv']) {
+  for (const kind of ['razor-attention', 'kvquant', 'prefixkv', 'rotatekv', 'epicache']) {
     expect(opened.model.program(kind)!.text).toBe(kind);
     const file = bundled.replace('.gguf', `.${kind}.json`);
     expect(JSON.parse(await readFile(file, 'utf8')).fingerprint).toBe(opened.model.info.fingerprint);
@@ -68,8 +68,8 @@ test('the bundled model comes with all profiles', async () => {
 });
 
 test.each<[string[], RegExp]>([
-  [[], /method is missing \(method; allowed: razor-attention, kvquant, prefixkv or rotatekv\)/],
-  [['snapkv'], /no profile is made for this \(method: snapkv; allowed: razor-attention, kvquant, prefixkv, rotatekv\)/],
+  [[], /method is missing \(method; allowed: razor-attention, kvquant, prefixkv, rotatekv or epicache\)/],
+  [['snapkv'], /no profile is made for this \(method: snapkv; allowed: razor-attention, .*, rotatekv, epicache\)/],
   [['kvquant', 'kivi'], /too many arguments/],
   [['kvquant', '--kv', 'kivi'], /unknown option \(option: --kv;/],
   [['kvquant', '--text', '/absent'], /the text cannot be read: ENOENT.* \(--text: \/absent;/],

@@ -28,7 +28,8 @@ const OWN: readonly CliOption[] = [
   {
     key: 'text',
     flags: '--text <path>',
-    description: 'kvquant, prefixkv, rotatekv: the text to read, from its start; default: the end of the last bundled book',
+    description:
+      'kvquant, prefixkv, rotatekv, epicache: the text to read, from its start; default: the end of the last bundled book',
     accepts: nonEmpty,
   },
 ];

@@ -12,6 +12,7 @@ import { mikv } from './format/mikv.ts';
 import { rotatekv } from './format/rotatekv.ts';
 import { vidkv } from './format/vidkv.ts';
 import { zipcache } from './format/zipcache.ts';
+import { epicache } from './keep/epicache.ts';
 import { h2o } from './keep/h2o.ts';
 import { kvcrush } from './keep/kvcrush.ts';
 import { mpcache } from './keep/mpcache.ts';
@@ -49,6 +50,7 @@ export const METHODS = [
   cake,
   windowkv,
   kvcrush,
+  epicache,
   mpcache,
   prefixkv,
   fastkv,

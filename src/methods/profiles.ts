@@ -53,10 +53,18 @@ const rotate = z.strictObject({
   layers: z.array(z.strictObject({ mean: z.array(finite) })),
 });
 
+const epicache = z.strictObject({
+  kind: z.literal('epicache'),
+  fingerprint: z.string().min(1),
+  /** Mean cosine of a layer's keys of one text, seen whole and seen through a window of blocks. */
+  layers: z.array(z.strictObject({ similarity: z.number().min(-1).max(1) })),
+});
+
 export type KvquantProfile = z.infer<typeof kvquant>;
 export type RazorProfile = z.infer<typeof razor>;
 export type PrefixProfile = z.infer<typeof prefix>;
 export type RotateProfile = z.infer<typeof rotate>;
+export type EpicacheProfile = z.infer<typeof epicache>;
 
 /** @throws KvasirError `invalid_request` naming the field that is wrong, or the weights that the profile was made for */
 export function parseKvquantProfile(value: unknown, model: ModelShape): KvquantProfile {
@@ -134,6 +142,11 @@ export function parseRotateProfile(value: unknown, model: ModelShape): RotatePro
     throw bad('rotatekv', `layers.${wrong}.mean`, found, `${channels}, one a channel of keys`);
   }
   return profile;
+}
+
+/** @throws KvasirError as parseKvquantProfile */
+export function parseEpicacheProfile(value: unknown, model: ModelShape): EpicacheProfile {
+  return parse('epicache', epicache, value, model);
 }
 
 function parse<T extends { fingerprint: string; layers?: unknown[]; retrieval?: unknown[] }>(

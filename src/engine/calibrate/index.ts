@@ -1,5 +1,6 @@
 import { KvasirError } from '../../errors.ts';
 import type { LoadedModel } from '../loaded-model.ts';
+import { calibrateEpicache } from './epicache.ts';
 import { calibrateKvquant } from './kvquant.ts';
 import { calibratePrefix } from './prefixkv.ts';
 import { calibrateRazor } from './razor.ts';
@@ -18,6 +19,7 @@ const MAKERS: Readonly<Record<string, Calibration>> = {
   kvquant: { text: true, make: calibrateKvquant },
   prefixkv: { text: true, make: calibratePrefix },
   rotatekv: { text: true, make: calibrateRotate },
+  epicache: { text: true, make: calibrateEpicache },
 };
 
 /** Kinds of profiles that can be made for a model. */
