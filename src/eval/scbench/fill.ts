@@ -38,7 +38,7 @@ export function pack<T extends { readonly text: string }>(
   return { context: context(), records };
 }
 
-export function join({ open, separator, close = '' }: Frame, records: readonly { readonly text: string }[]): string {
+function join({ open, separator, close = '' }: Frame, records: readonly { readonly text: string }[]): string {
   return open + records.map(({ text }) => text).join(separator) + close;
 }
 
