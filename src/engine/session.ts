@@ -1,6 +1,7 @@
 import type { CacheSequence } from '../cache/sequence.ts';
 import type { FormatName } from '../cache/types.ts';
 import type { Program } from './program/program.ts';
+import { setSegments } from './segments.ts';
 
 /** A conversation whose cache is kept between turns. Only one request may use it at a time. */
 export class Session {
@@ -48,7 +49,10 @@ export class Session {
       return null;
     }
     const sequence = this.sequence;
-    if (!this.program) sequence.truncate(shared);
+    if (!this.program) {
+      sequence.truncate(shared);
+      setSegments(sequence, [], shared);
+    }
     this.sequence = null;
     this.tokens = [];
     return { sequence, shared };

@@ -1,6 +1,15 @@
 import { keepEntries, mergeEntries, storeColumn } from './testing-actions.ts';
 import { type PlainScene, type PlainView, plainSignal } from './testing-signals.ts';
-import type { Action, FilledLayer, ModelShape, Policy, PromptLayer, SignalRequest, SignalValue } from './types.ts';
+import type {
+  Action,
+  FilledLayer,
+  ModelShape,
+  Policy,
+  PromptLayer,
+  Segment,
+  SignalRequest,
+  SignalValue,
+} from './types.ts';
 
 /**
  * A cache without an engine: float64 arrays of random tokens on which a policy's sense, decide and actions run by the book.
@@ -63,6 +72,7 @@ export class PlainCache {
   readonly #seed: number;
   #state: object | undefined;
   seen = 0;
+  segments: readonly Segment[] = [];
   /** By layer: the next row's position there. */
   readonly next: number[];
 
@@ -136,6 +146,7 @@ export class PlainCache {
       layer,
       model: this.model,
       seen: this.seen,
+      segments: this.segments,
       entries: (head, of) => view(head, of).positions.length,
       positions: (head, of) => view(head, of).positions.slice(),
       fullPages: (head, of) => {

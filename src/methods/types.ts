@@ -163,12 +163,27 @@ export interface PromptText {
   state<T extends object>(init: () => T): T;
 }
 
+/**
+ * Tokens [from, to) of a sequence that belong together, by their positions in the text. Images are segments of tokens too:
+ * screens in text form, or tokens of a model that sees.
+ */
+export interface Segment {
+  readonly kind: SegmentKind;
+  readonly from: number;
+  readonly to: number;
+  readonly label?: string;
+}
+
+export type SegmentKind = 'system' | 'turn' | 'document' | 'image' | 'text';
+
 /** A sequence's cache at one layer and the layers before it. Entries are numbered in order within a view (layer, KV head). */
 export interface CacheLayer {
   readonly layer: number;
   readonly model: ModelShape;
   /** Tokens that the sequence has seen so far, kept or not. */
   readonly seen: number;
+  /** Parts of the text that its sender has named, those seen so far: ascending, disjoint, none empty. */
+  readonly segments: readonly Segment[];
   /** Entries of a view now. */
   entries(head: number, layer?: number): number;
   /** i32[entries]: positions. */

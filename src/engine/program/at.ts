@@ -6,10 +6,12 @@ import type {
   ModelShape,
   PromptLayer,
   PromptText,
+  Segment,
   SignalRequest,
   SignalValue,
 } from '../../methods/types.ts';
 import { Random } from '../random.ts';
+import { segmentsOf } from '../segments.ts';
 import type { Signals } from '../sense/sensor.ts';
 
 type Range = readonly [from: number, to: number];
@@ -38,6 +40,10 @@ export class AtLayer implements CacheLayer {
     this.#sequence = init.sequence;
     this.#key = init.key;
     this.#seed = init.seed;
+  }
+
+  get segments(): readonly Segment[] {
+    return segmentsOf(this.#sequence, this.seen);
   }
 
   entries(head: number, layer = this.layer): number {

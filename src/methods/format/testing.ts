@@ -180,6 +180,7 @@ export class TrackedLayer {
       layer,
       model: this.model,
       seen: this.seen,
+      segments: [],
       entries: head => positions(head).length,
       positions,
       fullPages: (head, _layer, plane) =>
