@@ -157,6 +157,8 @@ export interface PromptText {
   readonly tokens: ArrayLike<number>;
   /** Where this prompt begins in them: what is before has been read. */
   readonly start: number;
+  /** As CacheLayer.segments, of all these tokens. */
+  readonly segments: readonly Segment[];
   /** Ids of a text as it stands within other text; nothing in it is taken for a special token. */
   tokenize(text: string): readonly number[];
   /** As CacheLayer.state: the same object. */

@@ -119,12 +119,18 @@ export class AtText extends AtLayer implements PromptText {
   readonly tokens: ArrayLike<number>;
   readonly start: number;
   readonly tokenize: (text: string) => readonly number[];
+  readonly #all: CacheSequence;
 
   constructor(init: ConstructorParameters<typeof AtLayer>[0] & Pick<PromptText, 'tokens' | 'start' | 'tokenize'>) {
     super(init);
     this.tokens = init.tokens;
     this.start = init.start;
     this.tokenize = init.tokenize;
+    this.#all = init.sequence;
+  }
+
+  override get segments(): readonly Segment[] {
+    return segmentsOf(this.#all, this.tokens.length);
   }
 }
 

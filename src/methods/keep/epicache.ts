@@ -6,7 +6,7 @@ import { layerBudgets } from '../shared/layer-budgets.ts';
 import { withBudget } from '../shared/options.ts';
 import { topK } from '../shared/top-k.ts';
 import type { AttentionSignal, CacheLayer, PerHead, PromptLayer, PromptText } from '../types.ts';
-import { episodesOf, evenPassages, INSTRUCTION, probeOf, type Range, route } from './episodes.ts';
+import { episodesOf, evenPassages, INSTRUCTION, probeOf, type Range, route, spoken } from './episodes.ts';
 
 /** The most that a row of the probe gives to an entry, over rows and the query heads of a group. */
 const score: AttentionSignal = { signal: 'attention', from: 'probe', rows: 'all', reduce: 'max', group: 'max' };
@@ -51,8 +51,13 @@ export const epicache = defineMethod({
       block: z.int().min(64).default(2048).describe('Tokens that are read before some are dropped'),
       episodes: z.int().min(1).max(64).default(4).describe('Topics that the conversation is cut into'),
       nearest: z.int().min(1).default(8).describe('Passages of the probe: those nearest to the middle of the episode'),
-      segment: z.int().min(4).default(64).describe('Tokens of a passage'),
-      question: z.int().min(1).default(32).describe('Last tokens: they choose the episode, and always stay'),
+      utterances: z.int().min(1).default(4).describe('Turns of a passage, where the prompt says which turns it has'),
+      segment: z.int().min(4).default(64).describe('Tokens of a passage in other prompts'),
+      question: z
+        .int()
+        .min(1)
+        .default(32)
+        .describe('Last tokens of other prompts: as a last turn does, they choose the episode, and always stay'),
       episode: z
         .int()
         .min(0)
@@ -78,9 +83,13 @@ export const epicache = defineMethod({
     );
     const state = (at: CacheLayer | PromptText) =>
       at.state((): State => ({ question: Number.POSITIVE_INFINITY, total: 0 }));
-    const plan = ({ tokens }: PromptText): Plan => {
-      const end = options.episode === undefined ? Math.max(0, tokens.length - options.question) : tokens.length;
-      return { passages: evenPassages(end, options.segment), question: end };
+    const plan = ({ tokens, segments }: PromptText): Plan => {
+      const turns = segments.filter(({ kind }) => kind === 'turn');
+      const asks = turns.length > 1 ? turns.at(-1)!.from : Math.max(0, tokens.length - options.question);
+      const question = options.episode === undefined ? asks : tokens.length;
+      const said = turns.filter(({ from }) => from < question);
+      const passages = turns.length > 1 ? spoken(said, options.utterances) : evenPassages(question, options.segment);
+      return { passages, question };
     };
     return {
       chunk: options.block,

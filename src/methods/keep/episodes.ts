@@ -25,6 +25,14 @@ export function evenPassages(end: number, size: number): Range[] {
   return ranges;
 }
 
+/** Passages of so many turns each; the last one may have fewer. */
+export function spoken(turns: readonly { readonly from: number; readonly to: number }[], utterances: number): Range[] {
+  const ranges: Range[] = [];
+  for (let i = 0; i < turns.length; i += utterances)
+    ranges.push([turns[i]!.from, turns[Math.min(turns.length, i + utterances) - 1]!.to]);
+  return ranges;
+}
+
 /** Passages by topic: k-means of their embeddings, ten restarts, nothing left to chance. */
 export function episodesOf(embeddings: readonly Float32Array[], count: number): Episodes {
   const { centroids, assignment } = kMeans(embeddings, count, generator());
