@@ -10,7 +10,7 @@ import type { ModelShape } from '../methods/types.ts';
 import type { CacheSetting } from './cache-setting.ts';
 import type { Pause, Sink } from './feed.ts';
 
-/** What a fork held when its prompt had been encoded, and the most after any tile that was forced then. */
+/** What a fork held when its prompt had been encoded, and the most from then on. */
 export interface ForkBytes {
   readonly held: number;
   readonly most: number;
@@ -107,9 +107,10 @@ export class PromptForks implements Disposable {
         sequence.prepareAppend(rows);
         const work = { sequence, tokens: all, from, rows, position: from, logits: 'all' } as const;
         await this.#model.forward.step([work], (done, row, logits) => sink(done.position + row, logits));
+        // Pages are whole from their first row on: between two encodings a cache is at its greatest.
+        most = Math.max(most, sequence.stats().held);
         for (let row = 0; row < rows; row++) run.afterStep();
         from += rows;
-        most = Math.max(most, sequence.stats().held);
       }
       return { held, most };
     } finally {

@@ -1,12 +1,13 @@
 import type { LoadedModel } from '../../engine/loaded-model.ts';
-import { cacheSetting, FULL } from '../cache-setting.ts';
+import { type CacheSetting, cacheSetting, FULL } from '../cache-setting.ts';
 import { Feed, type Pause } from '../feed.ts';
 import { Divergence } from '../meters/divergence.ts';
+import { PromptForks } from '../prompt-forks.ts';
 
 /** What a recipe holds and loses: means over windows. */
 export interface Measured {
   readonly recipe: string;
-  /** Bytes after the prompt, as the allocator counts. */
+  /** The most bytes from the end of the prompt to that of the forced tokens, as the allocator counts. */
   readonly held: number;
   readonly agreement: number;
   readonly kl: number;
@@ -17,13 +18,20 @@ interface Window {
   readonly truth: readonly Float32Array[];
 }
 
+/** Share of the cache's limit that prompts kept for forks may take. */
+const FORKS_SHARE = 0.5;
+/** Forced tokens between two looks at the bytes. */
+const STRIDE = 16;
+
 /** Measures recipes on windows of a text, each recipe once: forced decoding of the last `steps` tokens against the full f32 cache. */
-export class Evaluator {
+export class Evaluator implements Disposable {
   readonly #model: LoadedModel;
   readonly #windows: readonly Window[];
   readonly #steps: number;
   readonly #pause: Pause | undefined;
   readonly #known = new Map<string, Measured>();
+  /** Prompts that have been read, by window and what they were read under, the longest unused first. */
+  readonly #forks = new Map<string, PromptForks>();
   /** Windows that have been run. */
   runs = 0;
 
@@ -54,28 +62,76 @@ export class Evaluator {
     return [...this.#known.values()];
   }
 
-  async measure(recipe: string): Promise<Measured> {
+  /** @param whole read each prompt under the recipe itself, never on forks: slower, and bytes to the last one */
+  async measure(recipe: string, whole = false): Promise<Measured> {
     const setting = cacheSetting(recipe);
-    const known = this.#known.get(setting.name);
+    const key = whole ? `${setting.name} whole` : setting.name;
+    const known = this.#known.get(key);
     if (known) return known;
     const sum = new Divergence();
     let held = 0;
-    for (const { tokens, truth } of this.#windows) {
+    for (const [i, { tokens, truth }] of this.#windows.entries()) {
       const compare = (at: number, logits: Float32Array) => sum.add(truth[at]!, logits);
-      held += await feedWindow(this.#model, setting, tokens, this.#steps, compare, this.#pause);
+      const forks = whole ? null : await this.#forksOf(setting, i, tokens);
+      held += forks
+        ? await forkWindow(forks, setting, tokens, this.#steps, compare)
+        : await feedWindow(this.#model, setting, tokens, this.#steps, compare, this.#pause);
       this.runs++;
     }
     const { agreement, kl } = sum.result();
     const measured = { recipe: setting.kv ? setting.name : 'full', held: held / this.#windows.length, agreement, kl };
-    this.#known.set(setting.name, measured);
+    this.#known.set(key, measured);
     return measured;
+  }
+
+  async #forksOf(setting: CacheSetting, window: number, tokens: readonly number[]): Promise<PromptForks | null> {
+    const name = PromptForks.nameOf(this.#model, setting);
+    if (name === null) return null;
+    const key = `${window} ${name}`;
+    let forks = this.#forks.get(key);
+    this.#forks.delete(key);
+    if (!forks) {
+      this.#makeRoom();
+      forks = await PromptForks.read(this.#model, setting, tokens.slice(0, -this.#steps), this.#pause);
+    }
+    this.#forks.set(key, forks);
+    return forks;
+  }
+
+  #makeRoom(): void {
+    for (const [key, forks] of this.#forks) {
+      const { held, limit } = this.#model.cache.stats();
+      if (held <= limit * FORKS_SHARE) return;
+      forks[Symbol.dispose]();
+      this.#forks.delete(key);
+    }
+  }
+
+  /** Frees the prompts that were kept. */
+  [Symbol.dispose](): void {
+    for (const forks of this.#forks.values()) forks[Symbol.dispose]();
+    this.#forks.clear();
   }
 }
 
-/** @returns bytes held after the prompt */
+/** @returns the most bytes held */
+async function forkWindow(
+  forks: PromptForks,
+  setting: CacheSetting,
+  tokens: readonly number[],
+  steps: number,
+  sink: (at: number, logits: Float32Array) => void,
+): Promise<number> {
+  const first = tokens.length - steps - 1;
+  sink(0, forks.last);
+  const forced = tokens.slice(-steps, -1);
+  return (await forks.force(setting, forced, (position, logits) => sink(position - first, logits))).most;
+}
+
+/** @returns the most bytes held, bytes parked included */
 async function feedWindow(
   model: LoadedModel,
-  setting: ReturnType<typeof cacheSetting>,
+  setting: CacheSetting,
   tokens: readonly number[],
   steps: number,
   sink: (at: number, logits: Float32Array) => void,
@@ -85,9 +141,17 @@ async function feedWindow(
   const first = tokens.length - steps - 1;
   const take = (position: number, logits: Float32Array) => sink(position - first, logits);
   await feed.prompt(tokens.slice(0, -steps), 'last', take);
-  const { held, parked } = feed.stats();
-  await feed.push(tokens.slice(-steps, -1), 'all', take);
-  return held + parked;
+  const bytes = () => {
+    const { held, parked } = feed.stats();
+    return held + parked;
+  };
+  let most = bytes();
+  // Pages fill and are encoded on the way: between two encodings a cache is at its greatest.
+  for (let from = -steps; from < -1; from += STRIDE) {
+    await feed.push(tokens.slice(from, Math.min(from + STRIDE, -1)), 'all', take);
+    most = Math.max(most, bytes());
+  }
+  return most;
 }
 
 /** `count` windows of `length` tokens, evenly spread over a text. */

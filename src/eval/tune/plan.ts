@@ -7,6 +7,8 @@ export const KEEPERS: readonly ((keep: number) => string)[] = [
   keep => `snapkv(keep=${keep}, width=15)`,
   keep => `adakv(keep=${keep}, width=15)`,
 ];
+/** Formats as they are, for all layers alike. */
+export const FORMATS = ['kivi(bits=2)', 'kivi(bits=4)', 'gear(bits=2)', 'gear(bits=4)'] as const;
 export const KEEPS = [0.75, 0.5, 0.35, 0.25, 0.15, 0.1] as const;
 
 export interface TunePlan {

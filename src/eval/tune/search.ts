@@ -3,7 +3,7 @@ import { Draw } from '../draw.ts';
 import { type Choice, pairsByLayer, prune, type Table, tables, thin } from './choices.ts';
 import { clusterLayers } from './cluster.ts';
 import type { Evaluator, Measured } from './evaluate.ts';
-import { KEEPERS, KEEPS, type TunePlan } from './plan.ts';
+import { FORMATS, KEEPERS, KEEPS, type TunePlan } from './plan.ts';
 import { recipeOf, type Sensitivity, sensitivity, WIDTHS } from './sensitivity.ts';
 
 /** Bits of an element in exact pages, and of a scale with an offset beside a code. */
@@ -25,6 +25,7 @@ type Progress = (what: string, done: number, total: number) => void;
 /**
  * Sensitivities of each layer, pruned and clustered; then tables of widths, exact under damages that add up, alone and after
  * methods that drop tokens. What the sums promise is measured, the most promising first; then changes of one group at a time.
+ * Every method that is tried alone takes part as it is, so the result is never worse than the best of them on what is searched.
  */
 export async function search(
   evaluator: Evaluator,
@@ -103,7 +104,10 @@ class Space {
   #trials = 0;
   /** Entries at the end of a view that stay exact. */
   #exact = 96;
-  #chosen: { candidate: Candidate; measured: Measured } | null = null;
+  /** The best so far; without a candidate: a method as it is. */
+  #chosen: { candidate: Candidate | null; measured: Measured } | null = null;
+  /** The best table so far: changes of it are tried. */
+  #best: { candidate: Candidate; measured: Measured } | null = null;
 
   constructor(
     evaluator: Evaluator,
@@ -140,12 +144,18 @@ class Space {
   }
 
   async #befores(progress: Progress): Promise<Before[]> {
-    const names = ['', ...KEEPERS.flatMap(keeper => KEEPS.map(keeper))];
+    const keepers = ['', ...KEEPERS.flatMap(keeper => KEEPS.map(keeper))];
     const befores: Before[] = [];
-    for (const [i, recipe] of names.entries()) {
-      progress('evictions', i, names.length);
-      const { held, kl } = await this.#evaluator.measure(recipe === '' ? 'full' : recipe);
-      befores.push({ recipe, held, kl });
+    const total = keepers.length + FORMATS.length;
+    for (const [i, recipe] of keepers.entries()) {
+      progress('methods alone', i, total);
+      const measured = await this.#evaluator.measure(recipe === '' ? 'full' : recipe);
+      befores.push({ recipe, held: measured.held, kl: measured.kl });
+      this.#consider(measured, null);
+    }
+    for (const [i, recipe] of FORMATS.entries()) {
+      progress('methods alone', keepers.length + i, total);
+      this.#consider(await this.#evaluator.measure(recipe), null);
     }
     return befores;
   }
@@ -191,16 +201,19 @@ class Space {
     return hopeful.filter((_, i) => i % bits === 0);
   }
 
-  async #try(candidate: Candidate): Promise<boolean> {
+  async #try(candidate: Candidate): Promise<void> {
     const { before, table } = candidate;
     const pairs = pairsByLayer(table, this.#groups, this.#layers);
     const exact = pairs === 'k16v16';
     const recipe = exact ? before.recipe || 'full' : recipeOf(pairs, this.#plan.base, before.recipe);
     this.#trials++;
-    const measured = await this.#evaluator.measure(recipe);
-    if (!this.#meets(measured) || (this.#chosen && !this.#better(measured, this.#chosen.measured))) return false;
-    this.#chosen = { candidate, measured };
-    return true;
+    this.#consider(await this.#evaluator.measure(recipe), candidate);
+  }
+
+  #consider(measured: Measured, candidate: Candidate | null): void {
+    if (!this.#meets(measured)) return;
+    if (!this.#chosen || this.#better(measured, this.#chosen.measured)) this.#chosen = { candidate, measured };
+    if (candidate && (!this.#best || this.#better(measured, this.#best.measured))) this.#best = { candidate, measured };
   }
 
   #meets({ held, agreement }: Measured): boolean {
@@ -216,9 +229,9 @@ class Space {
   async #refine(progress: Progress): Promise<void> {
     const draw = new Draw(`tune/${this.#plan.seed}`);
     const tried = new Set<string>();
-    for (let misses = 0; this.#chosen && this.#trials < this.#plan.trials && misses < 200; ) {
+    for (let misses = 0; this.#best && this.#trials < this.#plan.trials && misses < 200; ) {
       progress('recipes', this.#trials, this.#plan.trials);
-      const { candidate } = this.#chosen;
+      const { candidate } = this.#best;
       const pairs = [...candidate.table.pairs];
       for (let change = 0; change < draw.between(1, 2); change++) {
         const group = draw.between(0, pairs.length - 1);
@@ -240,7 +253,7 @@ class Space {
       };
       const next = this.#promise(candidate.before, table);
       const { goal } = this.#plan;
-      const hopeless = 'memory' in goal ? next.held > goal.memory * 1.05 : next.held > this.#chosen.candidate.held;
+      const hopeless = 'memory' in goal ? next.held > goal.memory * 1.05 : next.held > candidate.held;
       if (hopeless) {
         misses++;
         continue;

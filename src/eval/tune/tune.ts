@@ -31,10 +31,10 @@ export async function tune(model: LoadedModel, plan: TunePlan, events: TuneEvent
   const cut = (text: string, count: number) =>
     windowsIn(model.tokenizer.encode(text, { addBos: true }), length + steps, count);
   const progress = (what: string, done: number, total: number) => events.onProgress?.(what, done, total);
-  const evaluator = await Evaluator.open(model, cut(texts.search, windows), steps, events.pause);
+  using evaluator = await Evaluator.open(model, cut(texts.search, windows), steps, events.pause);
   const found = await search(evaluator, plan, model.shape.layers, progress);
   if (!found.best) throw goalNotMet(plan, evaluator.all);
-  const other = await Evaluator.open(model, cut(texts.heldOut, heldOut), steps, events.pause);
+  using other = await Evaluator.open(model, cut(texts.heldOut, heldOut), steps, events.pause);
   const verdict = await verify(model, other, found.best.recipe, plan, progress, events.pause);
   return {
     recipe: named(found.best.recipe, model.shape.fingerprint),
