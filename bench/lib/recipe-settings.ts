@@ -70,6 +70,22 @@ const OWN: Readonly<Record<string, Settings>> = {
   },
   // Sinks and recent tokens stay; what is fetched is the rest of the budget.
   louiskv: { at: (budget, { length }) => `budget=${whole(budget * length - 68)}` },
+  leoam: {
+    at: (budget, { length }) =>
+      `share=${budget}, earlyShare=${budget}, most=${whole(budget * length - 68)}, memory=0, resident=0`,
+  },
+  actqkv: {
+    at(budget, { length }) {
+      const blocks = whole((budget * length - 80) / 16);
+      return `block=16, sinks=16, local=64, blocks=${blocks}, least=${blocks >> 1}, most=${2 * blocks}, resident=0`;
+    },
+  },
+  // Salient tokens in 4 bits and the others in 2: 2.4 to 4 bits a code, with their scales.
+  zipcache: { at: budget => `regular=${{ 0.1: 0.9, 0.2: 0.5, 0.4: 0 }[budget]}` },
+  // What stays exact takes its share, the others 2 bits: the least budget is below that.
+  mikv: { at: budget => ({ 0.1: null, 0.2: 'important=0.06', 0.4: 'important=0.3' })[budget] },
+  // Blocks of a quarter of the prompt, so that it acts block by block.
+  epicache: { at: (budget, { length }) => `keep=${budget}, block=${whole(length / 4)}` },
 };
 
 /** Every registered method but `full`, at its paper's setting and at the budgets that it can reach. */
