@@ -2,8 +2,8 @@
  * npm run bench:scbench -- [--lengths 512,1024,2048] [--length 1024] [--n 4] [--tasks a,b] [--kv a --kv b] [--own-answers] [--smollm2] [--fresh] [--markdown]
  *
  * SCBench (arXiv 2412.10319) with generated contexts: the full cache at several lengths, and recipes at one, in both
- * shared-context modes. Of the bundled model all answers are written and scored; SmolLM2 is compared with its own full cache
- * by forced tokens.
+ * shared-context modes. Of the bundled model's full cache all answers are written and scored, which shows what tasks it can do; with
+ * recipes those of these tasks are, the other tasks are compared by forced tokens. SmolLM2 is compared so on all.
  *
  * Written after each cell; a cell that is there is not run again, whatever commit it is of (each says which). `--fresh` runs
  * all anew; `--markdown` runs nothing and prints what is there.
@@ -15,25 +15,24 @@ import { cacheSetting } from '../src/eval/cache-setting.ts';
 import { openModelForEval } from '../src/eval/open.node.ts';
 import { MODES } from '../src/eval/scbench/play.ts';
 import { type CaptionedTable, scbenchTables, scoreMatrix } from '../src/eval/scbench/report.ts';
-import { type CellKey, runScbench, type ScbenchCell, type ScbenchPlan } from '../src/eval/scbench/run.ts';
+import { runScbench, type ScbenchCell, type ScbenchPlan } from '../src/eval/scbench/run.ts';
 import { findScbenchTask, SCBENCH_TASKS } from '../src/eval/scbench/tasks/index.ts';
 import { positive, positives } from './lib/flags.ts';
 import { metadata } from './lib/metadata.ts';
 import { MINI, smolLm2 } from './lib/models.ts';
 import { writeResult } from './lib/result.ts';
+import { cellKey, rounded, type StoredCells } from './lib/scbench-cells.ts';
 import { blocks } from './lib/table.ts';
 
-/** About a quarter of the full cache each, but for the formats: 2 and 4 bits. */
+/** Formats at 2 and 4 bits and with a correction, a low rank, a quarter of the entries, a share of them a step. */
 const RECIPES = [
-  'random(keep=0.25)',
   'streaming-llm(keep=0.25)',
   'h2o(keep=0.25)',
   'snapkv(keep=0.25, width=15)',
-  'cake(keep=0.25)',
-  'razor-attention(minimum=16, divisor=8)',
   'kivi(bits=2)',
   'kivi(bits=4)',
-  'snapkv(keep=0.5, width=15) + kivi(bits=4)',
+  'gear',
+  'xkv',
   'louiskv(budget=192)',
 ];
 
@@ -44,7 +43,7 @@ const { values: flags } = parseArgs({
     n: { type: 'string', default: '4' },
     tasks: { type: 'string', default: 'all' },
     kv: { type: 'string', multiple: true, default: RECIPES },
-    threads: { type: 'string', default: '2' },
+    threads: { type: 'string', default: '1' },
     'own-answers': { type: 'boolean', default: false },
     smollm2: { type: 'boolean', default: false },
     fresh: { type: 'boolean', default: false },
@@ -61,37 +60,32 @@ const base: Omit<ScbenchPlan, 'caches' | 'lengths'> = {
   seed: 0,
   split: 'test',
   phrasing: smol ? 'natural' : 'training',
-  write: smol && !flags['own-answers'] ? 'none' : 'all',
+  write: flags['own-answers'] ? 'all' : smol ? 'none' : 'able',
   ownAnswers: flags['own-answers'],
 };
 const settings = flags.kv.map(text => cacheSetting(text));
 const full = cacheSetting('f32');
 const parts = [
-  { ...base, lengths: positives('lengths', flags.lengths), caches: [full] },
+  { ...base, write: smol ? base.write : 'all', lengths: positives('lengths', flags.lengths), caches: [full] },
   { ...base, lengths: [positive('length', flags.length)], caches: [full, ...settings] },
 ] satisfies ScbenchPlan[];
 
-type Stored = ScbenchCell & { readonly commit: string; readonly dirty: boolean };
 const stored = fileURLToPath(new URL('results/scbench.json', import.meta.url));
-const cells: Record<string, Stored> =
+const cells: StoredCells =
   existsSync(stored) && !flags.fresh
-    ? (JSON.parse(readFileSync(stored, 'utf8')) as { results: { cells: Record<string, Stored> } }).results.cells
+    ? (JSON.parse(readFileSync(stored, 'utf8')) as { results: { cells: StoredCells } }).results.cells
     : {};
 
 const name = smol ? 'smollm2-135m' : 'kvasir-mini';
-/** All that a cell depends on but the code. */
-const keyOf = ({ task, generator, mode, length, cache }: CellKey): string =>
-  `${name} ${task}@${generator} ${mode}${base.ownAnswers ? ', own answers' : ''} ${length} n=${base.n} ${base.phrasing} ${base.write} ${cache}`;
-
 const run = metadata();
 const shown: ScbenchCell[][] = [];
 if (flags.markdown) {
-  for (const { lengths, caches } of parts)
+  for (const plan of parts)
     shown.push(
       Object.entries(cells)
-        .filter(([key, cell]) => key === keyOf(cell))
+        .filter(([key, cell]) => key === cellKey(name, plan, cell))
         .map(([, cell]) => cell)
-        .filter(cell => lengths.includes(cell.length) && caches.some(cache => cache.name === cell.cache)),
+        .filter(cell => plan.lengths.includes(cell.length) && plan.caches.some(({ name }) => name === cell.cache)),
     );
 } else {
   await using opened = await openModelForEval(
@@ -101,11 +95,12 @@ if (flags.markdown) {
   for (const plan of parts)
     shown.push(
       await runScbench(opened.model, plan, {
-        known: key => cells[keyOf(key)],
+        known: key => cells[cellKey(name, plan, key)],
         onCell(cell) {
-          cells[keyOf(cell)] = { ...cell, commit: run.commit, dirty: run.dirty };
+          const key = cellKey(name, plan, cell);
+          cells[key] = rounded({ ...cell, commit: run.commit, dirty: run.dirty });
           writeResult('scbench', run, { cells });
-          process.stderr.write(`${keyOf(cell)}: ${'refused' in cell ? 'refused' : `${cell.seconds.toFixed(1)} s`}\n`);
+          process.stderr.write(`${key}: ${'refused' in cell ? 'refused' : `${cell.seconds.toFixed(1)} s`}\n`);
         },
       }),
     );
@@ -114,7 +109,7 @@ if (flags.markdown) {
 const [ofFull = [], ofRecipes = []] = shown;
 const written = base.write !== 'none';
 const tables: CaptionedTable[] = [
-  ...(written ? [scoreMatrix(ofFull), scoreMatrix(ofRecipes)] : []),
+  ...(written ? [scoreMatrix(ofFull), scoreMatrix(ofRecipes.filter(cell => 'scores' in cell && cell.scores))] : []),
   ...scbenchTables(ofRecipes).filter(({ caption }) => !caption.startsWith('Scores')),
 ];
 console.log(blocks(tables, flags.markdown ? 'markdown' : 'text'));

@@ -35,7 +35,7 @@ const MIXES: [recipe: string, reason: RegExp, wayOut: RegExp][] = [
   ['xkv + kivi', /xkv leaves pages that nothing can change/, /leave out xkv or kivi/],
   ['minicache + louiskv', /louiskv reads and writes single rows, and minicache has packed them/, /leave out/],
   ['kivi + louiskv', /reads and writes single rows, and kivi has packed them/, /leave out kivi or louiskv/],
-  ['kvmerger + kvquant', /kvquant needs keys before RoPE.*kvmerger needs them after/, /take kivi, gear or vidkv in the place of kvquant/],
+  ['kvmerger + kvquant', /kvquant needs keys before RoPE.*kvmerger needs them after/, /take kivi, gear or zipcache in the place of kvquant/],
   ['snapkv + kvmerger + minicache', /same tokens in all layers/, /leave out snapkv or minicache/],
 ]; // biome-ignore format: a table
 

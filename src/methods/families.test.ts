@@ -16,7 +16,10 @@ const OWN: Readonly<Record<string, object>> = { prefixkv: { search: 'prompt' } }
 describe.each(methods)('%s', (name, method) => {
   const own = OWN[name];
   test('keep = 1 does nothing at all', () => {
-    expect(method.create(method.options.parse({ keep: 1 }), plainModel())).toEqual({});
+    const { retrieve, ...rest } = method.create(method.options.parse({ keep: 1 }), plainModel());
+    expect(rest).toEqual({});
+    // What is read of it is apart from what is kept.
+    expect(retrieve !== undefined).toBe(method.traits.selects === true);
   });
 
   test('a budget of all tokens drops none', () => {

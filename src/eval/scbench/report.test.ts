@@ -86,8 +86,20 @@ test('what was refused says why, and nothing was written shows no scores', () =>
   expect(tableOf('Scores', [cells[0]!, refused]).rows[1]!.at(-1)).toBe('refused: not here');
   const silent = cell('kv', 'f32', [0], { scores: null });
   expect(scbenchTables([silent]).map(({ caption }) => caption.split(':')[0])).toEqual([
+    'Divergence from the full cache by task',
     'By category',
     'By turn',
     'Stages',
   ]);
+});
+
+test('tasks that were not scored stand by their divergence; scored ones do not', () => {
+  const loss = cell('summary', 'h2o', [0, 0, 0], { scores: null });
+  const { head, rows } = tableOf('Divergence', [...cells, cell('summary', 'f32', [0], { scores: null }), loss]);
+  expect(head).toEqual(['cache', 'mode', 'tokens', 'summary']);
+  expect(rows).toEqual([
+    ['f32', 'multi-turn', '512', '100, 0'],
+    ['h2o', 'multi-turn', '512', '66.7, 0.100'],
+  ]);
+  expect(scbenchTables(cells).some(({ caption }) => caption.startsWith('Divergence'))).toBe(false);
 });

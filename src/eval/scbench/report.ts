@@ -14,14 +14,17 @@ export interface CaptionedTable {
 type Measured = ScbenchCell & CellMeans;
 
 /**
- * What was measured, as four tables: scores; means by category of task; what later turns lose; the four stages of a cache's
- * life. Scores of tasks that the full cache gets right less than 60 % of stand in brackets and enter no mean.
+ * What was measured, as tables: scores; divergence of the tasks that were not scored; means by category of task; what later
+ * turns lose; the four stages of a cache's life. Scores of tasks that the full cache gets right less than 60 % of stand in brackets and enter no mean.
  */
 export function scbenchTables(cells: readonly ScbenchCell[]): CaptionedTable[] {
   const measured = cells.filter((cell): cell is Measured => !('refused' in cell));
   const scored = measured.filter(cell => cell.scores);
   return [
     ...(scored.length > 0 ? [scoreTable(cells)] : []),
+    ...(scored.length < measured.length
+      ? [divergenceTable(cells.filter(cell => !scored.includes(cell as Measured)))]
+      : []),
     categoryTable(cells, measured),
     turnTable(cells, measured),
     stageTable(cells, measured),
@@ -107,6 +110,27 @@ function scoreText(cells: readonly ScbenchCell[], cell: ScbenchCell, kind?: stri
   const score = scoreOf(cell, kind);
   if (score === null) return '';
   return claims(cells, cell, kind) ? percent(score) : `(${percent(score)})`;
+}
+
+/** One row a setting, mode and length, a column a task: what forced tokens show where no score does. */
+function divergenceTable(cells: readonly ScbenchCell[]): CaptionedTable {
+  const tasks = unique(cells.map(cell => cell.task));
+  const keys = unique(cells.map(({ cache, mode, length }) => JSON.stringify([cache, mode, String(length)])));
+  return {
+    caption: 'Divergence from the full cache by task: equal likeliest tokens in %, KL in nats',
+    head: ['cache', 'mode', 'tokens', ...tasks],
+    rows: keys.map(key => {
+      const shown = tasks.map(task => {
+        const cell = cells.find(
+          each => each.task === task && JSON.stringify([each.cache, each.mode, String(each.length)]) === key,
+        );
+        if (!cell) return '';
+        if ('refused' in cell) return `refused: ${cell.refused.message}`;
+        return `${percent(meanOf(cell.turns, 'agreement'))}, ${small(meanOf(cell.turns, 'kl'))}`;
+      });
+      return [...(JSON.parse(key) as string[]), ...shown];
+    }),
+  };
 }
 
 function categoryTable(cells: readonly ScbenchCell[], measured: readonly Measured[]): CaptionedTable {

@@ -52,7 +52,7 @@ export const mpcache = defineMethod({
       ...eviction,
     },
   ),
-  traits: { stage: 'keep', prefixStable: false, selects: true },
+  traits: { stage: 'keep', prefixStable: false, ragged: 'layers', selects: true },
   create({ observed, reduce, size, coarse, fine, linear, adopt, evict, chunk, ...budget }, model) {
     const score: AttentionSignal = { signal: 'attention', rows: { last: observed, sampled: 0 }, reduce };
     const rule: RetrieveRule = {

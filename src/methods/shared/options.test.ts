@@ -29,7 +29,11 @@ test.each([
 test('a method tells its default as its schema fills it in', () => {
   for (const method of METHODS) {
     const filled = method.options.parse({}) as Record<string, unknown>;
-    for (const { name, default: standard } of optionsOf(method)) expect([name, standard]).toEqual([name, filled[name]]);
+    for (const { name, default: standard } of optionsOf(method)) {
+      // One that follows from another option is told in words.
+      if (filled[name] === undefined && typeof standard === 'string') continue;
+      expect([name, standard]).toEqual([name, filled[name]]);
+    }
   }
 });
 

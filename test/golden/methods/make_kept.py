@@ -101,7 +101,7 @@ def main():
             # With a floor kvpress and the authors' code deal budgets out differently.
             add("adakv", {"budget": budget, "alpha": 0, **snap}, AdaKVPress(snapkv, alpha_safeguard=0), 16)
             add("tova", {"budget": budget, "recent": 1}, TOVAPress(ratio), 1, scored=ratio == 0.3)
-            add("streaming-llm", {"budget": budget, "positions": "true"}, StreamingLLMPress(ratio, n_sink=4), 0)
+            add("streaming-llm", {"budget": budget, "positions": "kept"}, StreamingLLMPress(ratio, n_sink=4), 0)
             h2o = {"budget": budget, "recent": 0, "average": True}
             add("h2o", h2o, ObservedAttentionPress(ratio), 0, eager=True, scored=ratio == 0.3)
         # kvpress computes PyramidKV's budgets from a ratio and counts the window in them: only its scores are ours.
