@@ -1,19 +1,18 @@
 import type { LoadedModel } from '../../engine/loaded-model.ts';
 import { KvasirError } from '../../errors.ts';
 import type { Task } from '../tasks/types.ts';
+import type { Goal } from './goal.ts';
 
 /** Methods that drop tokens, tried before the widths, and the shares that they keep. */
 export const KEEPERS: readonly ((keep: number) => string)[] = [
   keep => `snapkv(keep=${keep}, width=15)`,
   keep => `adakv(keep=${keep}, width=15)`,
 ];
-/** Formats as they are, for all layers alike. */
-export const FORMATS = ['kivi(bits=2)', 'kivi(bits=4)', 'gear(bits=2)', 'gear(bits=4)'] as const;
 export const KEEPS = [0.75, 0.5, 0.35, 0.25, 0.15, 0.1] as const;
 
 export interface TunePlan {
   /** What is asked for: bytes after a prompt of `length` tokens at most, or agreement with the full f32 cache at least. */
-  readonly goal: { readonly memory: number } | { readonly agreement: number };
+  readonly goal: Goal;
   /** Tokens of a prompt, and tokens forced after it. */
   readonly length: number;
   readonly steps: number;

@@ -3,12 +3,11 @@ import { Draw } from '../draw.ts';
 import { type Choice, pairsByLayer, prune, type Table, tables, thin } from './choices.ts';
 import { clusterLayers } from './cluster.ts';
 import type { Evaluator, Measured } from './evaluate.ts';
-import { FORMATS, KEEPERS, KEEPS, type TunePlan } from './plan.ts';
+import { bestOf, better, meets } from './goal.ts';
+import { EXACT_BITS, Lane, PARAMETER_BITS } from './lane.ts';
+import { KEEPERS, KEEPS, type TunePlan } from './plan.ts';
 import { recipeOf, type Sensitivity, sensitivity, WIDTHS } from './sensitivity.ts';
-
-/** Bits of an element in exact pages, and of a scale with an offset beside a code. */
-const EXACT_BITS = 32;
-const PARAMETER_BITS = 32 / 32;
+import { measureSingle, SINGLES } from './singles.ts';
 
 export interface Found {
   /** The best that meets the goal; null where nothing measured does. */
@@ -20,11 +19,11 @@ export interface Found {
   readonly measured: number;
 }
 
-type Progress = (what: string, done: number, total: number) => void;
+export type Progress = (what: string, done: number, total: number) => void;
 
 /**
  * Sensitivities of each layer, pruned and clustered; then tables of widths, exact under damages that add up, alone and after
- * methods that drop tokens. What the sums promise is measured, the most promising first; then changes of one group at a time.
+ * methods that drop tokens. What the sums promise is measured, the most promising first; then changes of one or two groups.
  * Every method that is tried alone takes part as it is, so the result is never worse than the best of them on what is searched.
  */
 export async function search(
@@ -34,31 +33,144 @@ export async function search(
   progress: Progress = () => {},
 ): Promise<Found> {
   const known = await sensitivity(evaluator, layers, plan.base, (done, total) => progress('sensitivity', done, total));
-  // One layer's damage is no recipe to choose.
-  const probes = new Set(evaluator.all.map(({ recipe }) => recipe));
+  const space = spaceOf(known, layers);
+  const candidates = [
+    ...(await alone(evaluator, plan, progress)),
+    ...(await lanes(evaluator, plan, layers, space, progress)),
+  ];
+  return {
+    best: bestOf(plan.goal, candidates),
+    front: frontOf(candidates),
+    sensitivity: known,
+    groups: space.groups,
+    measured: evaluator.all.length,
+  };
+}
+
+export interface Space {
+  readonly groups: readonly (readonly number[])[];
+  /** What a group may choose, pruned. */
+  readonly choices: readonly (readonly Choice[])[];
+  /** Tables that no other beats where damages add up. */
+  readonly front: readonly Table[];
+}
+
+export function spaceOf(known: Sensitivity, layers: number): Space {
   const layerChoices = Array.from({ length: layers }, (_, layer) => prune(choicesOf(known, layer)));
   const survivors = layerChoices.map(choices => choices.map(({ pair }) => `k${pair.k}v${pair.v}`).join());
-  const groups = clusterLayers(
-    survivors,
-    known.k.map((line, layer) => [...line, ...known.v[layer]!]),
-    0.35,
-  );
-  const grouped = groups.map(group => prune(groupChoices(known, group)));
-  const front = tables(grouped);
-  const space = new Space(evaluator, plan, layers, groups, grouped, front);
-  await space.run(progress);
+  const damages = known.k.map((line, layer) => [...line, ...known.v[layer]!]);
+  const groups = clusterLayers(survivors, damages, 0.35);
+  const choices = groups.map(group => prune(groupChoices(known, group)));
+  return { groups, choices, front: thin(tables(choices), 2000) };
+}
+
+/** Every method alone, near the goal. */
+async function alone(evaluator: Evaluator, { goal }: TunePlan, progress: Progress): Promise<Measured[]> {
+  const measured: Measured[] = [];
+  for (const [i, single] of SINGLES.entries()) {
+    progress('methods alone', i, SINGLES.length);
+    measured.push(...(await measureSingle(evaluator, single, goal)));
+  }
+  return measured;
+}
+
+/** Lanes that go on after the first round, and the share of the trials that their tables take before changes are drawn. */
+const BEST_LANES = 4;
+const TABLES_SHARE = 0.6;
+
+async function lanes(
+  evaluator: Evaluator,
+  plan: TunePlan,
+  layers: number,
+  space: Space,
+  progress: Progress,
+): Promise<Measured[]> {
+  const { goal, trials } = plan;
+  const full = await evaluator.measure('full');
+  const measured = [full];
+  const all: Lane[] = [];
+  const befores = ['', ...KEEPERS.flatMap(keeper => KEEPS.map(keeper))];
+  for (const [i, before] of befores.entries()) {
+    progress('evictions', i, befores.length);
+    const base = before === '' ? full : await evaluator.measure(before);
+    measured.push(base);
+    // On the average the last page and a half.
+    const exact = (96 * full.held) / (plan.length * base.held);
+    all.push(new Lane(before, base, layers, exact, 'agreement' in goal ? allowed(evaluator.all, goal.agreement) : 0));
+  }
+
+  let done = 0;
+  const trial = async (lane: Lane, table: Table): Promise<void> => {
+    progress('recipes', done++, trials);
+    const pairs = pairsByLayer(table, space.groups, layers);
+    const recipe = pairs === 'k16v16' ? lane.before || 'full' : recipeOf(pairs, plan.base, lane.before);
+    const one = await evaluator.measure(recipe);
+    measured.push(one);
+    const met = meets(goal, one);
+    lane.learn(table, one, met);
+    if (met && (!lane.best || better(goal, one, lane.best.measured))) lane.best = { table, measured: one };
+  };
+
+  // Each lane twice: the first try tells how far promises are off. Then the best of them.
+  let running = all;
+  for (let round = 0; running.length > 0 && done < trials * TABLES_SHARE; round++) {
+    if (round === 2) running = ranked(all, plan).slice(0, BEST_LANES);
+    const left: Lane[] = [];
+    for (const lane of running) {
+      const table = lane.next(goal, space.front);
+      if (!table || done >= trials * TABLES_SHARE) continue;
+      await trial(lane, table);
+      left.push(lane);
+    }
+    running = left;
+  }
+  const draw = new Draw(`tune/${plan.seed}`);
+  for (let misses = 0; done < trials && misses < 200; ) {
+    const best = ranked(all, plan).slice(0, 2);
+    if (best.length === 0) break;
+    const lane = draw.choice(best);
+    const table = changed(lane.best!.table, space.choices, draw);
+    const hopeless = 'memory' in goal ? lane.held(table) > goal.memory : lane.held(table) > lane.best!.measured.held;
+    if (hopeless || lane.tried(table)) misses++;
+    else await trial(lane, table);
+  }
+  return measured;
+}
+
+/** Lanes in which the goal was met, the best first. */
+function ranked(all: readonly Lane[], { goal }: TunePlan): Lane[] {
+  return all.filter(({ best }) => best).sort((a, b) => (better(goal, a.best!.measured, b.best!.measured) ? -1 : 1));
+}
+
+/** Disagreement grows about with the root of the divergence; the scale is taken from what has been measured. */
+function allowed(all: readonly Measured[], agreement: number): number {
+  const ratios = all
+    .filter(one => one.kl > 1e-5 && one.agreement < 1)
+    .map(one => (1 - one.agreement) / Math.sqrt(one.kl))
+    .sort((a, b) => a - b);
+  return Math.max(1e-6, ((1 - agreement) / (ratios[ratios.length >> 1] ?? 0.5)) ** 2);
+}
+
+/** One or two groups with another choice, drawn at random. */
+function changed(table: Table, choices: Space['choices'], draw: Draw): Table {
+  const pairs = [...table.pairs];
+  const changes = draw.between(1, 2);
+  for (let change = 0; change < changes; change++) {
+    const group = draw.between(0, pairs.length - 1);
+    pairs[group] = draw.choice(choices[group]!).pair;
+  }
+  const chosen = pairs.map((pair, g) => choices[g]!.find(({ pair: { k, v } }) => k === pair.k && v === pair.v)!);
   return {
-    best: space.best,
-    front: frontOf(evaluator.all.filter(({ recipe }) => !probes.has(recipe))),
-    sensitivity: known,
-    groups,
-    measured: evaluator.all.length,
+    pairs,
+    bits: chosen.reduce((sum, { bits }) => sum + bits, 0),
+    damage: chosen.reduce((sum, { damage }) => sum + damage, 0),
   };
 }
 
 const WIDTH_OR_EXACT = [16, ...WIDTHS] as const;
 
-function choicesOf({ k, v }: Sensitivity, layer: number): Choice[] {
+/** All pairs of one layer; damages of its planes add up. */
+export function choicesOf({ k, v }: Sensitivity, layer: number): Choice[] {
   const damage = (line: readonly number[], bits: number) => (bits === 16 ? 0 : line[WIDTHS.indexOf(bits as 8)]!);
   return WIDTH_OR_EXACT.flatMap(kBits =>
     WIDTH_OR_EXACT.map(vBits => ({
@@ -78,189 +190,6 @@ function groupChoices(known: Sensitivity, group: readonly number[]): Choice[] {
     bits: each.reduce((sum, choices) => sum + choices[i]!.bits, 0),
     damage: each.reduce((sum, choices) => sum + choices[i]!.damage, 0),
   }));
-}
-
-/** What dropping tokens alone holds and loses. */
-interface Before {
-  readonly recipe: string;
-  readonly held: number;
-  readonly kl: number;
-}
-
-interface Candidate {
-  readonly before: Before;
-  readonly table: Table;
-  readonly held: number;
-  readonly kl: number;
-}
-
-class Space {
-  readonly #evaluator: Evaluator;
-  readonly #plan: TunePlan;
-  readonly #layers: number;
-  readonly #groups: readonly (readonly number[])[];
-  readonly #choices: readonly (readonly Choice[])[];
-  readonly #front: readonly Table[];
-  #trials = 0;
-  /** Entries at the end of a view that stay exact. */
-  #exact = 96;
-  /** The best so far; without a candidate: a method as it is. */
-  #chosen: { candidate: Candidate | null; measured: Measured } | null = null;
-  /** The best table so far: changes of it are tried. */
-  #best: { candidate: Candidate; measured: Measured } | null = null;
-
-  constructor(
-    evaluator: Evaluator,
-    plan: TunePlan,
-    layers: number,
-    groups: readonly (readonly number[])[],
-    choices: readonly (readonly Choice[])[],
-    front: readonly Table[],
-  ) {
-    this.#evaluator = evaluator;
-    this.#plan = plan;
-    this.#layers = layers;
-    this.#groups = groups;
-    this.#choices = choices;
-    this.#front = thin(front, 400);
-  }
-
-  get best(): Measured | null {
-    return this.#chosen?.measured ?? null;
-  }
-
-  async run(progress: Progress): Promise<void> {
-    const befores = await this.#befores(progress);
-    await this.#calibrate();
-    const all = befores.flatMap(before => this.#front.map(table => this.#promise(before, table)));
-    const order = this.#order(all);
-    while (this.#trials < Math.ceil(this.#plan.trials * 0.6)) {
-      const next = order.shift();
-      if (!next) break;
-      progress('recipes', this.#trials, this.#plan.trials);
-      await this.#try(next);
-    }
-    await this.#refine(progress);
-  }
-
-  async #befores(progress: Progress): Promise<Before[]> {
-    const keepers = ['', ...KEEPERS.flatMap(keeper => KEEPS.map(keeper))];
-    const befores: Before[] = [];
-    const total = keepers.length + FORMATS.length;
-    for (const [i, recipe] of keepers.entries()) {
-      progress('methods alone', i, total);
-      const measured = await this.#evaluator.measure(recipe === '' ? 'full' : recipe);
-      befores.push({ recipe, held: measured.held, kl: measured.kl });
-      this.#consider(measured, null);
-    }
-    for (const [i, recipe] of FORMATS.entries()) {
-      progress('methods alone', keepers.length + i, total);
-      this.#consider(await this.#evaluator.measure(recipe), null);
-    }
-    return befores;
-  }
-
-  /** One table is measured, to learn which share of the entries its quantizer leaves exact. */
-  async #calibrate(): Promise<void> {
-    const table = this.#front[this.#front.length >> 1]!;
-    const pairs = pairsByLayer(table, this.#groups, this.#layers);
-    if (pairs === 'k16v16') return;
-    const { held } = await this.#evaluator.measure(recipeOf(pairs, this.#plan.base));
-    const coded = table.bits / (2 * EXACT_BITS * this.#layers);
-    this.#exact = Math.max(0, Math.min(1, (held / this.#fullHeld - coded) / (1 - coded))) * this.#plan.length;
-  }
-
-  /** What a table after an eviction should hold and lose. */
-  #promise(before: Before, table: Table): Candidate {
-    const full = 2 * EXACT_BITS * this.#layers;
-    const kept = (before.held / this.#fullHeld) * this.#plan.length;
-    const exact = Math.min(1, this.#exact / kept);
-    const share = exact + (1 - exact) * (table.bits / full);
-    return { before, table, held: before.held * share, kl: before.kl + table.damage };
-  }
-
-  get #fullHeld(): number {
-    return this.#evaluator.all.find(({ recipe }) => recipe === 'full')!.held;
-  }
-
-  /** The most promising first: under a limit of bytes the least damage, else few bytes among those that should agree enough. */
-  #order(all: readonly Candidate[]): Candidate[] {
-    const { goal } = this.#plan;
-    if ('memory' in goal) {
-      // What promises a little too much may still fit, and the other way round: the limit is tried from both sides.
-      const near = all.filter(({ held }) => held <= goal.memory * 1.03);
-      return near.sort((a, b) => a.kl - b.kl);
-    }
-    // Disagreement grows about with the root of the divergence; the scale is taken from what has been measured.
-    const points = this.#evaluator.all.filter(({ kl, agreement }) => kl > 1e-5 && agreement < 1);
-    const ratios = points.map(({ kl, agreement }) => (1 - agreement) / Math.sqrt(kl)).sort((a, b) => a - b);
-    const scale = ratios[ratios.length >> 1] ?? 0.5;
-    const limit = ((1 - goal.agreement) / scale) ** 2;
-    const hopeful = all.filter(({ kl }) => kl <= Math.max(limit * 2, 1e-6)).sort((a, b) => a.held - b.held);
-    const bits = Math.max(1, Math.floor(hopeful.length / 200));
-    return hopeful.filter((_, i) => i % bits === 0);
-  }
-
-  async #try(candidate: Candidate): Promise<void> {
-    const { before, table } = candidate;
-    const pairs = pairsByLayer(table, this.#groups, this.#layers);
-    const exact = pairs === 'k16v16';
-    const recipe = exact ? before.recipe || 'full' : recipeOf(pairs, this.#plan.base, before.recipe);
-    this.#trials++;
-    this.#consider(await this.#evaluator.measure(recipe), candidate);
-  }
-
-  #consider(measured: Measured, candidate: Candidate | null): void {
-    if (!this.#meets(measured)) return;
-    if (!this.#chosen || this.#better(measured, this.#chosen.measured)) this.#chosen = { candidate, measured };
-    if (candidate && (!this.#best || this.#better(measured, this.#best.measured))) this.#best = { candidate, measured };
-  }
-
-  #meets({ held, agreement }: Measured): boolean {
-    const { goal } = this.#plan;
-    return 'memory' in goal ? held <= goal.memory : agreement >= goal.agreement;
-  }
-
-  #better(a: Measured, b: Measured): boolean {
-    return 'memory' in this.#plan.goal ? a.kl < b.kl : a.held < b.held || (a.held === b.held && a.kl < b.kl);
-  }
-
-  /** Changes of one or two groups of the best so far, drawn at random; a change that helps is kept. */
-  async #refine(progress: Progress): Promise<void> {
-    const draw = new Draw(`tune/${this.#plan.seed}`);
-    const tried = new Set<string>();
-    for (let misses = 0; this.#best && this.#trials < this.#plan.trials && misses < 200; ) {
-      progress('recipes', this.#trials, this.#plan.trials);
-      const { candidate } = this.#best;
-      const pairs = [...candidate.table.pairs];
-      for (let change = 0; change < draw.between(1, 2); change++) {
-        const group = draw.between(0, pairs.length - 1);
-        pairs[group] = draw.choice(this.#choices[group]!).pair;
-      }
-      const key = JSON.stringify([candidate.before.recipe, pairs]);
-      if (tried.has(key)) {
-        misses++;
-        continue;
-      }
-      tried.add(key);
-      const sums = pairs.map(
-        (pair, g) => this.#choices[g]!.find(each => each.pair.k === pair.k && each.pair.v === pair.v)!,
-      );
-      const table = {
-        pairs,
-        bits: sums.reduce((sum, { bits }) => sum + bits, 0),
-        damage: sums.reduce((sum, { damage }) => sum + damage, 0),
-      };
-      const next = this.#promise(candidate.before, table);
-      const { goal } = this.#plan;
-      const hopeless = 'memory' in goal ? next.held > goal.memory * 1.05 : next.held > candidate.held;
-      if (hopeless) {
-        misses++;
-        continue;
-      }
-      await this.#try(next);
-    }
-  }
 }
 
 export function frontOf(all: readonly Measured[]): Measured[] {

@@ -2,7 +2,7 @@ import type { Pair } from '../../methods/format/kvtuner.ts';
 import { formatPairs } from '../../methods/format/kvtuner.ts';
 import type { Evaluator } from './evaluate.ts';
 
-export const WIDTHS = [8, 4, 2] as const;
+export const WIDTHS = [8, 4, 3, 2] as const;
 const EXACT: Pair = { k: 16, v: 16 };
 
 /** KL divergence where one plane of one layer is stored in `WIDTHS[i]` bits and all else is exact: [layers][widths]. */
@@ -11,7 +11,7 @@ export interface Sensitivity {
   readonly v: readonly (readonly number[])[];
 }
 
-/** Leaves one plane of one layer at a time to its quantizer: 6 measurements a layer. */
+/** Leaves one plane of one layer at a time to its quantizer: 8 measurements a layer. */
 export async function sensitivity(
   evaluator: Evaluator,
   layers: number,

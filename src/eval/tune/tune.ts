@@ -44,7 +44,7 @@ export async function tune(model: LoadedModel, plan: TunePlan, events: TuneEvent
   };
 }
 
-function named(recipe: string, fingerprint: string): string {
+export function named(recipe: string, fingerprint: string): string {
   const steps = parseRecipe(recipe).map(step =>
     step.method === 'kvtuner' && String(step.pairs).includes(' ') ? { ...step, model: fingerprint.slice(0, 16) } : step,
   );

@@ -1,27 +1,12 @@
 import type { LoadedModel } from '../../engine/loaded-model.ts';
-import { KvasirError } from '../../errors.ts';
 import { cacheSetting } from '../cache-setting.ts';
 import type { Pause } from '../feed.ts';
 import { forced } from '../meters/exact.ts';
 import { createTools, generate } from '../tools.ts';
 import type { Evaluator, Measured } from './evaluate.ts';
-import { KEEPS, type TunePlan } from './plan.ts';
-
-/** Recipes of one method each, at many settings: what a tuned recipe must beat at equal bytes. */
-export const SINGLES: readonly { readonly method: string; readonly recipes: readonly string[] }[] = [
-  ...['snapkv', 'adakv', 'pyramidkv', 'cake'].map(method => ({
-    method,
-    recipes: [0.9, ...KEEPS].map(keep => `${method}(keep=${keep}, width=15)`),
-  })),
-  { method: 'h2o', recipes: [0.9, ...KEEPS].map(keep => `h2o(keep=${keep})`) },
-  { method: 'streaming-llm', recipes: [0.9, ...KEEPS].map(keep => `streaming-llm(keep=${keep}, positions=kept)`) },
-  { method: 'kivi', recipes: [8, 4, 3, 2].map(bits => `kivi(bits=${bits}, residual=64)`) },
-  { method: 'gear', recipes: [8, 4, 2].map(bits => `gear(bits=${bits})`) },
-  {
-    method: 'kvtuner, one pair',
-    recipes: ['k8v8', 'k8v4', 'k4v4', 'k4v2', 'k2v2'].map(pairs => `kvtuner(pairs=${pairs})`),
-  },
-];
+import { bestOf } from './goal.ts';
+import type { TunePlan } from './plan.ts';
+import { measureSingle, SINGLES } from './singles.ts';
 
 export interface Rival extends Measured {
   readonly method: string;
@@ -61,17 +46,11 @@ export async function verify(
   const tuned = await score(await evaluator.measure(recipe), 'tuned');
   const rivals: Rival[] = [];
   const out: string[] = [];
-  for (const [i, { method, recipes }] of SINGLES.entries()) {
+  const goal = { memory: tuned.held * 1.02 };
+  for (const [i, single] of SINGLES.entries()) {
+    const { method } = single;
     progress('held out', i + 1, total);
-    let best: Measured | undefined;
-    for (const each of recipes) {
-      try {
-        const measured = await evaluator.measure(each);
-        if (measured.held <= tuned.held * 1.02 && (!best || measured.kl < best.kl)) best = measured;
-      } catch (error) {
-        if (!(error instanceof KvasirError) || error.code === 'aborted') throw error;
-      }
-    }
+    const best = bestOf(goal, await measureSingle(evaluator, single, goal));
     if (best) rivals.push(await score(best, method));
     else out.push(method);
   }

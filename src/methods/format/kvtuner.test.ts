@@ -19,6 +19,7 @@ describe('pairs as text', () => {
       ],
       'k8v4*2 k4v2',
     ],
+    ['k3v2', [{ k: 3, v: 2 }], 'k3v2'],
     [
       ' k16v2 k16v2 ',
       [
@@ -32,7 +33,7 @@ describe('pairs as text', () => {
     expect(formatPairs(parsePairs(text)!)).toBe(shortest);
   });
 
-  test.each(['', 'k8', 'k8v3', 'v4k8', 'k8v4*0', 'k8v4,k4v2', 'k8v4*x'])('%j is none', text => {
+  test.each(['', 'k8', 'k8v5', 'v4k8', 'k8v4*0', 'k8v4,k4v2', 'k8v4*x'])('%j is none', text => {
     expect(parsePairs(text)).toBeNull();
     expect(kvtuner.options.safeParse({ pairs: text }).success).toBe(false);
   });

@@ -9,11 +9,11 @@ import { encodeDue } from './tails.ts';
 
 /** Bits of keys and of values of one layer; 16: exact. */
 export interface Pair {
-  readonly k: 2 | 4 | 8 | 16;
-  readonly v: 2 | 4 | 8 | 16;
+  readonly k: 2 | 3 | 4 | 8 | 16;
+  readonly v: 2 | 3 | 4 | 8 | 16;
 }
 
-const PAIR = /^k(2|4|8|16)v(2|4|8|16)(?:\*([1-9]\d{0,3}))?$/;
+const PAIR = /^k(2|3|4|8|16)v(2|3|4|8|16)(?:\*([1-9]\d{0,3}))?$/;
 
 const options = z.object({
   pairs: z
@@ -23,7 +23,7 @@ const options = z.object({
     })
     .default('k8v4')
     .describe(
-      'Bits of keys and values: 2, 4, 8 or 16 (exact); one pair for all layers or one a layer: "k8v4*2 k4v2*8"',
+      'Bits of keys and values: 2, 3, 4, 8 or 16 (exact); one pair for all layers or one a layer: "k8v4*2 k4v2*8"',
     ),
   base: z
     .enum(['kivi', 'token'])
@@ -45,7 +45,8 @@ const options = z.object({
 /**
  * KVTuner (arXiv 2502.04420, section 5): every layer has its own widths of keys and values, found beforehand; nothing is decided
  * while running. `kvasir tune` finds them. The base quantizers are KIVI's (section 3 of its paper; the authors keep 32 entries
- * exact, a page has 64) and one asymmetric group a token and head; minima are real-valued, not the authors' integer zero points.
+ * exact, a page has 64) and one asymmetric group a token and head; minima are real-valued, not the authors' integer zero points;
+ * 3 bits are not among the authors' widths.
  */
 export const kvtuner = defineMethod({
   name: 'kvtuner',
