@@ -20,11 +20,10 @@ type Measured = ScbenchCell & CellMeans;
 export function scbenchTables(cells: readonly ScbenchCell[]): CaptionedTable[] {
   const measured = cells.filter((cell): cell is Measured => !('refused' in cell));
   const scored = measured.filter(cell => cell.scores);
+  const unscored = measured.filter(cell => !cell.scores).map(cell => cell.task);
   return [
     ...(scored.length > 0 ? [scoreTable(cells)] : []),
-    ...(scored.length < measured.length
-      ? [divergenceTable(cells.filter(cell => !scored.includes(cell as Measured)))]
-      : []),
+    ...(unscored.length > 0 ? [divergenceTable(cells.filter(cell => unscored.includes(cell.task)))] : []),
     categoryTable(cells, measured),
     turnTable(cells, measured),
     stageTable(cells, measured),
