@@ -43,7 +43,9 @@ test('tables for people; without answers no scores', async () => {
   const result = await run('--tasks mf --lengths 300 --n 1 --modes multi-request --kv h2o');
   expect(result).toMatchObject({ code: 0, stderr: '' });
   expect(result.stdout).not.toContain('Scores:');
-  expect(result.stdout).toMatch(/^Divergence from the full cache by task: .*\n\ncache +mode +tokens +mf\nf32 +multi-request/);
+  expect(result.stdout).toMatch(
+    /^Divergence from the full cache by task: .*\n\ncache +mode +tokens +mf\nf32 +multi-request/,
+  );
   expect(result.stdout).toMatch(/\n\nBy category: .*\n\ncache +mode +global +nats +top-1 +KL\nf32 +multi-request/);
   expect(result.stdout).toMatch(/\n\nBy turn: /);
   expect(result.stdout).toMatch(/\n\nStages: .*\n\ncache.*\nf32 +multi-request .*\nh2o +multi-request /);
