@@ -9,6 +9,7 @@ import type {
   NearestSignal,
   PerHead,
   RangeSignal,
+  ResidualSignal,
   RowSignal,
   SignalRequest,
   SignalValue,
@@ -72,6 +73,8 @@ function compute(
       return distances(scene, request);
     case 'nearest':
       return nearest(scene, request);
+    case 'residual':
+      return residual(scene, request);
     case 'gram':
       return gram(scene, request);
     case 'ranges':
@@ -246,6 +249,35 @@ function nearest(scene: PlainScene, { of, centres, members }: NearestSignal): Ne
       cosine: Float32Array.from(found, ({ cosine }) => cosine),
     };
   });
+}
+
+/** By projection on the span's own rows: the normal equations, in another way than an orthonormal basis. */
+function residual(scene: PlainScene, { of, basis, members, rank, choose }: ResidualSignal): Float32Array[] {
+  const d = scene.headDim;
+  return scene.views[scene.layer]!.map((view, head) => {
+    const row = (entry: number) => Array.from(view[of].subarray(entry * d, (entry + 1) * d));
+    const span: number[][] = [];
+    const rows = Array.from(basis[head]!, row);
+    for (let i = 0; i < Math.min(rank, rows.length); i++) {
+      const left = rows.map(x => restOf(span, x));
+      const next = choose === 'first' ? i : left.indexOf(Math.max(...left));
+      if (left[next]! > 1e-6 * Math.hypot(...rows[next]!)) span.push(rows[next]!);
+    }
+    return Float32Array.from(members[head]!, entry => restOf(span, row(entry)));
+  });
+}
+
+/** Distance of `x` from the span of independent rows. */
+function restOf(span: readonly (readonly number[])[], x: readonly number[]): number {
+  const inner = (a: readonly number[], b: readonly number[]) => a.reduce((sum, y, c) => sum + y * b[c]!, 0);
+  const system = span.map(a => [...span.map(b => inner(a, b)), inner(a, x)]);
+  for (const [i, pivot] of system.entries())
+    for (const [j, equation] of system.entries()) {
+      const factor = equation[i]! / pivot[i]!;
+      if (j !== i) for (let c = i; c <= span.length; c++) equation[c]! -= factor * pivot[c]!;
+    }
+  const weights = system.map((equation, i) => equation[span.length]! / equation[i]!);
+  return Math.hypot(...x.map((y, c) => y - weights.reduce((sum, weight, i) => sum + weight * span[i]![c]!, 0)));
 }
 
 function gram(scene: PlainScene, request: GramSignal): Float64Array {

@@ -207,7 +207,7 @@ export interface CacheLayer {
 
 /** A layer at rest whose last page has just been filled. */
 export interface FilledLayer extends CacheLayer {
-  signal<S extends DistanceSignal | NearestSignal>(request: S): SignalValue<S>;
+  signal<S extends DistanceSignal | NearestSignal | ResidualSignal>(request: S): SignalValue<S>;
 }
 
 export interface PromptLayer extends CacheLayer {
@@ -233,6 +233,7 @@ export type SignalRequest =
   | SimilaritySignal
   | DistanceSignal
   | NearestSignal
+  | ResidualSignal
   | GramSignal
   | RangeSignal
   | ClusterSignal;
@@ -330,6 +331,23 @@ export interface Nearest {
   readonly place: Uint32Array;
   /** f32 [members], from -1 to 1; 0 where a row is zero. */
   readonly cosine: Float32Array;
+}
+
+/**
+ * What the span of some entries leaves of others: the norm of x - QQ'x, Q an orthonormal basis of the span. Asked for where it
+ * is looked at, as DistanceSignal is. PerHead, [members] each.
+ */
+export interface ResidualSignal {
+  readonly signal: 'residual';
+  readonly of: 'k' | 'v';
+  /** [kvHeads]: entry numbers; none span nothing. */
+  readonly basis: readonly Uint32Array[];
+  /** [kvHeads]: entry numbers. */
+  readonly members: readonly Uint32Array[];
+  /** Entries of `basis` that span, at most: from 1. */
+  readonly rank: number;
+  /** first: the first ones; pivot: one after the other that of which the others leave most. */
+  readonly choose: 'first' | 'pivot';
 }
 
 /**

@@ -29,6 +29,10 @@ export function keyOf(request: SignalRequest): string {
       return `distance ${request.of} ${numberOf(request.pairs)}`;
     case 'nearest':
       return `nearest ${request.of} ${numberOf(request.centres)} ${numberOf(request.members)}`;
+    case 'residual': {
+      const { of, basis, members, rank, choose } = request;
+      return `residual ${of} ${numberOf(basis)} ${numberOf(members)} ${rank} ${choose}`;
+    }
     default:
       return request.signal;
   }
@@ -36,7 +40,7 @@ export function keyOf(request: SignalRequest): string {
 
 /** Which entries it is about is known only where it is looked at, so it is answered there, unannounced. */
 export function isLate({ signal }: SignalRequest): boolean {
-  return signal === 'distance' || signal === 'nearest';
+  return signal === 'distance' || signal === 'nearest' || signal === 'residual';
 }
 
 /** Is it about rows that ran through the layer, which are gone later? */
@@ -114,6 +118,13 @@ export function checkRequest(request: SignalRequest, at: SensePoint, config: Mod
           0,
           'at least one where there are members',
         );
+      break;
+    case 'residual':
+      checkPlane(request.of);
+      checkEntries('signal.basis', request.basis, at, config);
+      checkEntries('signal.members', request.members, at, config);
+      need(isCount(request.rank) && request.rank > 0, 'signal.rank', request.rank, 'a whole number, at least 1');
+      need(['first', 'pivot'].includes(request.choose), 'signal.choose', request.choose, ['first', 'pivot']);
       break;
     case 'gram': {
       const { layers, entries } = request;

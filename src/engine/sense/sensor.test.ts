@@ -559,6 +559,49 @@ describe('signals of pairs and clusters', () => {
     });
   });
 
+  it.each([1, 8, 63, 64, 65])('what the span of %i entries leaves of others', async count => {
+    await withWorld({ headDim: 16, threads: 2 }, () => {
+      const sequence = world.sequence({ formatK: 'f16' }, 300);
+      const pick = (n: number) => Uint32Array.from({ length: n }, () => Math.floor(world.random() * 300));
+      for (const of of ['k', 'v'] as const)
+        for (const choose of ['first', 'pivot'] as const)
+          for (const rank of [1, 5, 12]) {
+            const request = {
+              signal: 'residual',
+              of,
+              basis: [pick(count), new Uint32Array(0)],
+              members: [pick(90), pick(3)],
+              rank,
+              choose,
+            } as const;
+            const actual = world.sensor.answer({ sequence, layer: 0, queries: null, hidden: null }, [request])(request);
+            const expected = plainSignal(world.scene(sequence, 0, null), request);
+            for (const head of [0, 1]) close(actual[head]!, expected[head]!, 1e-5);
+          }
+    });
+  });
+
+  it('entries of the span leave nothing, and a span of all channels nothing of any', async () => {
+    await withWorld({ headDim: 8, layers: 1, kvHeads: 1 }, () => {
+      const sequence = world.sequence({}, 70);
+      const { held } = world.kernels.memory;
+      const all = Uint32Array.from({ length: 70 }, (_, i) => i);
+      for (const choose of ['first', 'pivot'] as const) {
+        const ask = (rank: number, basis = all) => {
+          const request = { signal: 'residual', of: 'k', basis: [basis], members: [all], rank, choose } as const;
+          return world.sensor.answer({ sequence, layer: 0, queries: null, hidden: null }, [request])(request)[0]!;
+        };
+        expect(Math.max(...ask(5, all.subarray(0, 5)).subarray(0, 5))).toBeLessThan(1e-6);
+        expect(Math.max(...ask(8))).toBeLessThan(1e-6);
+        expect(Math.max(...ask(70))).toBeLessThan(1e-6);
+        // A row that is there twice spans no more than once.
+        expect(ask(9, Uint32Array.of(3, 3, 4))).toEqual(ask(9, Uint32Array.of(3, 4)));
+        expect(Math.max(...ask(4))).toBeGreaterThan(0.1);
+      }
+      expect(world.kernels.memory.held).toBe(held);
+    });
+  });
+
   it.each([0, 1, 63, 64, 65, 700])('clusters of the keys of %i entries', async tokens => {
     await withWorld({ headDim: 8, threads: 2 }, () => {
       const sequence = world.sequence({}, tokens);
@@ -674,6 +717,18 @@ describe('bad requests', () => {
         'signal.members',
         1,
       );
+      const residual = {
+        signal: 'residual',
+        of: 'k',
+        basis: [one, one],
+        members: [one, one],
+        rank: 1,
+        choose: 'first',
+      };
+      refused({ ...residual, basis: [one] }, 'signal.basis');
+      refused({ ...residual, members: [Uint32Array.of(5), one] }, 'signal.members', 1);
+      refused({ ...residual, rank: 0 }, 'signal.rank');
+      refused({ ...residual, choose: 'last' }, 'signal.choose');
       refused({ signal: 'layer-cosine', of: 'k', layer: 2 }, 'signal.layer');
       refused({ signal: 'layer-cosine', of: 'k', layer: 1 }, 'signal.layer');
       refused({ signal: 'neighbour-cosine', of: 'q' }, 'signal.of');

@@ -6,6 +6,7 @@ import type {
   ClusterSignal,
   Nearest,
   NearestSignal,
+  ResidualSignal,
   SignalRequest,
   SignalValue,
 } from '../../methods/types.ts';
@@ -23,6 +24,7 @@ import { gatherQueries, indicesOf, seenBy } from './query-rows.ts';
 import { type Plane, SenseRecords } from './records.ts';
 import { finishAttention } from './reduce.ts';
 import { checkRequest, keyOf, planesOf } from './requests.ts';
+import { residuals } from './residual.ts';
 import { readRows } from './rows.ts';
 import { Space } from './space.ts';
 import { StepSense } from './step.ts';
@@ -71,6 +73,7 @@ export class Sensor {
       }
       if (request.signal === 'clusters') values.set(key, this.#clusters(at, request));
       if (request.signal === 'nearest') values.set(key, this.#nearest(at, request));
+      if (request.signal === 'residual') values.set(key, this.#residuals(at, request));
       if (request.signal === 'ranges' && request.of === 'q') values.set(key, this.#queryRanges(at));
     }
     return <S extends SignalRequest>(request: S) => {
@@ -219,6 +222,13 @@ export class Sensor {
     return request.members.map((members, head) => {
       if (members.length > 0) this.counts.decoded += sequence.entries(layer, head);
       return nearestEntries(this.#kernels, sequence, layer, head, request);
+    });
+  }
+
+  #residuals({ sequence, layer }: SensePoint, request: ResidualSignal): Float32Array[] {
+    return request.members.map((members, head) => {
+      if (members.length > 0) this.counts.decoded += sequence.entries(layer, head);
+      return residuals(this.#kernels, sequence, layer, head, request);
     });
   }
 
