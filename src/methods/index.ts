@@ -13,6 +13,7 @@ import { rotatekv } from './format/rotatekv.ts';
 import { vidkv } from './format/vidkv.ts';
 import { zipcache } from './format/zipcache.ts';
 import { epicache } from './keep/epicache.ts';
+import { guiKv } from './keep/gui-kv.ts';
 import { h2o } from './keep/h2o.ts';
 import { kvcrush } from './keep/kvcrush.ts';
 import { mpcache } from './keep/mpcache.ts';
@@ -51,6 +52,7 @@ export const METHODS = [
   windowkv,
   kvcrush,
   epicache,
+  guiKv,
   mpcache,
   prefixkv,
   fastkv,
