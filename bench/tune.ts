@@ -1,12 +1,12 @@
 /**
- * npm run bench:tune -- [--memory 2.5,4,6] [--length 1024] [--steps 128] [--windows 3] [--held-out 4] [--trials 60] [--n 4] [--tables 20] [--fresh] [--markdown] [--docs]
+ * npm run bench:tune -- [--memory 2.5,4,6] [--length 1024] [--steps 128] [--windows 3] [--held-out 4] [--trials 60] [--n 4] [--tables 20] [--only tuned] [--fresh] [--markdown] [--docs]
  *
  * `kvasir tune` on the bundled model: recipes within limits of memory (MiB) held against every method alone, at equal bytes, on text and
  * tasks that were not searched on; the searched table of widths among random ones; keys first or values first; and how stable the
  * sensitivities of layers are from text to text.
  *
  * Written after each part; a part that is there is not run again, whatever commit it is of (each says which). `--fresh` runs all
- * anew; `--markdown` runs nothing and prints what is there; `--docs` puts that into docs/tune.md.
+ * anew; `--only` runs parts whose name begins so; `--markdown` runs nothing and prints what is there; `--docs` puts that into docs/tune.md.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -34,6 +34,7 @@ const { values: flags } = parseArgs({
     tables: { type: 'string', default: '20' },
     tasks: { type: 'string', default: 'niah-number,niah-multikey,vt-1x4' },
     threads: { type: 'string', default: '1' },
+    only: { type: 'string', default: '' },
     fresh: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
     docs: { type: 'boolean', default: false },
@@ -83,7 +84,7 @@ if (!flags.markdown && !flags.docs) {
   );
   using bench = new TuneParts(opened.model, await bundledCorpus(), tasks, size);
   for (const [name, measure] of parts) {
-    if (done[keyOf(name)]) continue;
+    if (done[keyOf(name)] || !name.startsWith(flags.only)) continue;
     const begin = performance.now();
     const part = await measure(bench);
     const seconds = (performance.now() - begin) / 1000;
