@@ -49,6 +49,8 @@ export interface PairsPart {
   readonly kind: 'pairs';
   readonly rows: readonly {
     readonly base: string;
+    /** Bits of the plane that comes first, and of the other. */
+    readonly bits: readonly [more: number, fewer: number];
     readonly keys: Measured;
     readonly values: Measured;
     readonly layersForKeys: number;
@@ -132,6 +134,7 @@ export class TuneParts implements Disposable {
           k[layer]![WIDTHS.indexOf(kBits as 8)]! + v[layer]![WIDTHS.indexOf(vBits as 8)]!;
         rows.push({
           base,
+          bits: [more, fewer],
           keys: await heldOut.measure(recipeOf(`k${more}v${fewer}`, base)),
           values: await heldOut.measure(recipeOf(`k${fewer}v${more}`, base)),
           layersForKeys: k.filter((_, layer) => loss(layer, more, fewer) < loss(layer, fewer, more)).length,

@@ -90,13 +90,12 @@ function randomTable({ bits, searched, random }: RandomPart, code: (text: string
 }
 
 function pairsTable({ rows, layers }: PairsPart): Block {
-  const name = ({ recipe }: Measured) => /k\d+v\d+/.exec(recipe)![0].toUpperCase();
   return {
     caption: 'Keys first or values first, of the same bytes, on held-out text.',
     head: ['base', 'pairs', 'KL, keys first', 'KL, values first', 'layers in which keys first lose less'],
-    rows: rows.map(({ base, keys, values, layersForKeys }) => [
+    rows: rows.map(({ base, bits: [more, fewer], keys, values, layersForKeys }) => [
       base,
-      `${name(keys)} and ${name(values)}`,
+      `K${more}V${fewer} and K${fewer}V${more}`,
       kl(keys.kl),
       kl(values.kl),
       `${layersForKeys} of ${layers}`,
