@@ -120,7 +120,8 @@ class Run {
           this.stored[head]!.set(position, action.values[head]![i]!);
     if (action.do === 'encode' && 'entries' in action) {
       const positions = this.#positions(action.head);
-      if (action.without) for (const entry of action.entries) this.stored[action.head]!.delete(positions[entry]!);
+      if (action.without?.includes('mikv-score'))
+        for (const entry of action.entries) this.stored[action.head]!.delete(positions[entry]!);
       this.blocks.set(action.sharedK?.key ?? '', action.sharedK?.values ?? new Float32Array(0));
     }
     if (action.do === 'keep') {
