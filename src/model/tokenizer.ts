@@ -3,6 +3,7 @@ import { KvasirError } from '../errors.ts';
 import { chatRenderer } from './chat-template.ts';
 import { SpecialSplitter } from './special-splitter.ts';
 import { tokenBytes } from './token-bytes.ts';
+import { tokenStarts } from './token-starts.ts';
 import { tokenizerParts } from './tokenizer-json.ts';
 import type { Tokenizer, TokenizerSpec } from './types.ts';
 
@@ -29,28 +30,45 @@ export function createTokenizer(spec: TokenizerSpec): Tokenizer {
   for (const [token, id] of parts.vocab) bytes[id] = tokenBytes(token, parts.decoding);
   for (const { id, content } of [...parts.special, ...parts.other]) bytes[id] = new TextEncoder().encode(content);
 
+  const leading = (addBos = spec.addBos): number[] => (addBos && bos !== undefined ? [bos] : []);
+  function* sections(text: string, parseSpecial = true): Generator<{ from: number; text: string; ids: number[] }> {
+    // Lone surrogates have no UTF-8; like any decoder, take them for U+FFFD.
+    const whole = text.toWellFormed();
+    let end = 0;
+    for (const [index, section] of (parseSpecial ? splitter.split(whole) : [whole]).entries()) {
+      const content = typeof section === 'string' ? section : section.content;
+      const from = whole.indexOf(content, end);
+      end = from + content.length;
+      if (typeof section !== 'string') {
+        yield { from, text: content, ids: [section.id] };
+        continue;
+      }
+      const prefixed = parts.prefixFirst && index === 0 && !/^[ ▁]/.test(section) ? ` ${section}` : section;
+      const { ids } = library.encode(prefixed, { add_special_tokens: false });
+      // A character that the vocabulary cannot spell has no id and is left out, as the reference does.
+      yield { from, text: section, ids: ids.filter((id: number | undefined) => id !== undefined) };
+    }
+  }
+
   return {
     vocab,
     endTokens: new Set(spec.endTokens),
     isSpecial: id => special.has(id),
     bytes: id => bytes[id] ?? NOTHING,
     encode(text, options = {}) {
-      const { addBos = spec.addBos, parseSpecial = true } = options;
-      const ids: number[] = addBos && bos !== undefined ? [bos] : [];
-      // Lone surrogates have no UTF-8; like any decoder, take them for U+FFFD.
-      const whole = text.toWellFormed();
-      (parseSpecial ? splitter.split(whole) : [whole]).forEach((section, index) => {
-        if (typeof section !== 'string') {
-          ids.push(section.id);
-          return;
-        }
-        const prefixed = parts.prefixFirst && index === 0 && !/^[ ▁]/.test(section) ? ` ${section}` : section;
-        // A character that the vocabulary cannot spell has no id and is left out, as the reference does.
-        for (const id of library.encode(prefixed, { add_special_tokens: false }).ids) {
-          if (id !== undefined) ids.push(id);
-        }
-      });
+      const ids = leading(options.addBos);
+      for (const section of sections(text, options.parseSpecial)) for (const id of section.ids) ids.push(id);
       return ids;
+    },
+    encodeWithStarts(text, options = {}) {
+      const ids = leading(options.addBos);
+      const starts = ids.map(() => -1);
+      for (const section of sections(text, options.parseSpecial)) {
+        for (const id of section.ids) ids.push(id);
+        const pieces = section.ids.map(id => bytes[id] ?? NOTHING);
+        for (const start of tokenStarts(section.text, pieces)) starts.push(section.from + start);
+      }
+      return { ids, starts };
     },
     decode(ids, options = {}) {
       const kept = options.special ? ids : ids.filter(id => !special.has(id));

@@ -97,6 +97,14 @@ export interface Tokenizer {
   readonly vocab: number;
   readonly endTokens: ReadonlySet<number>;
   encode(text: string, options?: { addBos?: boolean; parseSpecial?: boolean }): number[];
+  /**
+   * The same ids, and where in the text (UTF-16 offset) each token begins, ascending: -1 for a BOS token that was put before it,
+   * the offset of the character for a token that begins within one.
+   */
+  encodeWithStarts(
+    text: string,
+    options?: { addBos?: boolean; parseSpecial?: boolean },
+  ): { readonly ids: number[]; readonly starts: number[] };
   /** Whole text of ids; special tokens left out unless asked for. */
   decode(ids: readonly number[], options?: { special?: boolean }): string;
   /** Raw bytes of one token (a special token gives its text's bytes). Concatenated bytes are the UTF-8 of the text. */
