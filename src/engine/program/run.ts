@@ -50,6 +50,8 @@ export class Run implements StepHooks {
   readonly #seed: number;
   /** By part: the first layer that it has not decided. */
   readonly #decided: number[];
+  /** By layer: 1 where the last step filled a page. */
+  readonly #filled: Uint8Array;
   /** What chooses what is read; null where everything is. */
   readonly retrieval: Retrieval | null;
 
@@ -59,6 +61,7 @@ export class Run implements StepHooks {
     this.#context = context;
     this.#seed = seed;
     this.#decided = program.parts.map(() => 0);
+    this.#filled = new Uint8Array(program.model.layers);
     if (!sequence.state<RunState>(STATE)) {
       const { layers, kvHeads } = context.config;
       const none = () => Array.from({ length: layers }, () => null);
@@ -169,10 +172,13 @@ export class Run implements StepHooks {
   afterStep(): void {
     const state = this.#state;
     state.seen++;
+    // The cache forgets it of all layers as soon as one of them is acted on.
+    for (let layer = 0; layer < this.#filled.length; layer++)
+      this.#filled[layer] = this.sequence.justFilled(layer) ? 1 : 0;
     for (const [n, { policy }] of this.program.parts.entries()) {
       if (!policy.filled) continue;
       for (let layer = 0; layer < this.program.model.layers; layer++) {
-        if (!this.sequence.justFilled(layer)) continue;
+        if (this.#filled[layer] === 0) continue;
         const point = { sequence: this.sequence, layer, queries: null, hidden: null };
         const signals = (request: SignalRequest) => this.#context.sensor.answer(point, [request]);
         const at = new AtFilled({ ...this.#at(n, layer), signals });
