@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { ScalarFormat } from '../../cache/format.ts';
 import { defineMethod } from '../define.ts';
 import { accumulation } from '../shared/accumulated.ts';
+import { keepAll } from '../shared/keep.ts';
 import type { Action, AttentionSignal, CacheLayer, EncodeAction, PromptLayer, RangeSignal } from '../types.ts';
 import { floorPages } from './due.ts';
 import { exactEntries, lowest, magnitudes } from './token-classes.ts';
@@ -106,8 +107,7 @@ export const mikv = defineMethod({
       });
       if (!holes) return actions;
       // What stays exact lies scattered over pages that the others have left.
-      const all = heads.map(head => Uint32Array.from({ length: at.entries(head) }, (_, i) => i));
-      return [...actions, { do: 'keep', layer: at.layer, entries: all }];
+      return [...actions, keepAll(at)];
     };
 
     /** Exact entries and those that are encoded as important ones, ascending. */

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { PlainCache, type PlainRows, plainModel, plainPrompt, plainRandom } from '../testing.ts';
-import type { JoinAction, ModelShape } from '../types.ts';
+import type { Action, ModelShape } from '../types.ts';
 import { minicache } from './minicache.ts';
 
 const D = 8;
@@ -27,8 +27,11 @@ function run(given: object, n: number, shape: object = { layers: 4 }, seed = 2) 
   const policy = minicache.create(minicache.options.parse(given), model);
   const cache = new PlainCache(model);
   const prompt = alike(model, n, seed);
-  return { model, policy, cache, prompt, actions: cache.prompt(policy, prompt) as JoinAction[][] };
+  const all = cache.prompt(policy, prompt);
+  return { model, policy, cache, prompt, all, actions: all.map(joins) };
 }
+
+const joins = (actions: readonly Action[]) => actions.filter(action => action.do === 'join');
 
 /** Angular distances of a head's rows in two layers, by the card's formula in float64. */
 function distances(lower: Float64Array, upper: Float64Array, head: number, kvHeads: number): number[] {
@@ -73,6 +76,18 @@ test.each([0, 1, 63, 64, 65, 130, 300])('%i tokens: whole pages of those near en
   }
 });
 
+test.each([300, 700])('%i tokens: what lies apart among the joined ones moves together in both layers', n => {
+  const { all, cache } = run({ retain: 'share', gamma: 0.1 }, n);
+  const keeps = all[3]!.slice(-2);
+  expect(all[3]!.map(action => action.do)).toEqual(['join', 'join', 'keep', 'keep']);
+  expect(keeps.map(action => 'layer' in action && action.layer)).toEqual([2, 3]);
+  for (const action of keeps)
+    expect(action.do === 'keep' && action.entries.map(list => [...list])).toEqual([range(n), range(n)]);
+  expect(cache.views[3]![0]!.positions.length).toBe(n);
+  // Nothing is scattered where the first entries are joined.
+  expect(run({ retain: 'none' }, n).all[3]!.map(action => action.do)).toEqual(['join', 'join']);
+});
+
 test('pairs fill the upper part from where it starts, of layers of one kind', () => {
   const pairs = (given: object, layers: number, layerWindow = range(layers).map(() => 0)) => {
     const model = { ...plainModel({ layers }), layerWindow };
@@ -107,7 +122,7 @@ test('what waits in the growing page, and what is decoded, is joined when a page
     for (const layer of range(4)) cache.append(layer, row[layer]!, Int32Array.of(n));
     cache.seen++;
     if ((n + 1) % 64 !== 0) continue;
-    for (const action of policy.filled!(cache.at(3)) as JoinAction[]) {
+    for (const action of joins(policy.filled!(cache.at(3)))) {
       const known = joined.get(action.views[0]!.head)!;
       for (const entry of action.entries[0]!) {
         expect(known).not.toContain(entry);

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { defineMethod } from '../define.ts';
 import { floorPages } from '../format/due.ts';
-import type { CacheLayer, JoinAction, ModelShape, PromptLayer, SimilaritySignal, Traits } from '../types.ts';
+import { keepAll } from '../shared/keep.ts';
+import type { Action, CacheLayer, JoinAction, ModelShape, PromptLayer, SimilaritySignal, Traits } from '../types.ts';
 import { distantEntries } from './distant.ts';
 
 const options = z.object({
@@ -63,14 +64,12 @@ export const minicache = defineMethod({
       const positions = at.positions(head);
       return exactEntries(at, head).filter(i => positions[i]! >= from && !apart.has(positions[i]!));
     };
-    const join = (
-      at: CacheLayer,
-      retained: (entries: Uint32Array, head: number) => ReadonlySet<number>,
-    ): JoinAction[] => {
+    const join = (at: CacheLayer, retained: (entries: Uint32Array, head: number) => ReadonlySet<number>): Action[] => {
       if (lower[at.layer]! < 0) return [];
+      let holes = false;
       const progress = at.state(init);
       const plane = { kind: 'directions', t, bits } as const;
-      return Array.from({ length: model.kvHeads }, (_, head): JoinAction[] => {
+      const joins = Array.from({ length: model.kvHeads }, (_, head): JoinAction[] => {
         const entries = fresh(at, head);
         const positions = at.positions(head);
         const apart = retained(entries, head);
@@ -82,9 +81,13 @@ export const minicache = defineMethod({
         const known = [...progress.apart[at.layer]![head]!, ...Array.from(apart, i => positions[i]!)];
         progress.apart[at.layer]![head] = known.filter(position => position > from);
         if (joined.length === 0) return [];
+        const exact = exactEntries(at, head);
+        holes ||= joined.some((entry, i) => entry !== exact[i]);
         const views = [lower[at.layer]!, at.layer].map(layer => ({ layer, head }));
         return [{ do: 'join', views, entries: [joined, joined], k: plane, v: plane }];
       }).flat();
+      // What stays exact lies scattered over pages that the others have left.
+      return holes ? [...joins, keepAll(at, lower[at.layer]!), keepAll(at)] : joins;
     };
     const signals = (layer: number): SimilaritySignal[] =>
       retain === 'none' || lower[layer]! < 0

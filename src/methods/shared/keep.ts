@@ -1,4 +1,4 @@
-import type { KeepAction, PerHead, PromptLayer } from '../types.ts';
+import type { CacheLayer, KeepAction, PerHead, PromptLayer } from '../types.ts';
 import { topK } from './top-k.ts';
 
 /**
@@ -31,4 +31,10 @@ export function withLast(entries: Uint32Array, recent: number, held: number): Ui
   out.set(entries);
   for (let i = 0; i < recent; i++) out[entries.length + i] = held - recent + i;
   return out;
+}
+
+/** Keeps all entries of a layer: exact ones that lie scattered over pages that others have left move together. */
+export function keepAll(at: CacheLayer, layer = at.layer): KeepAction {
+  const every = (head: number) => Uint32Array.from({ length: at.entries(head, layer) }, (_, i) => i);
+  return { do: 'keep', layer, entries: Array.from({ length: at.model.kvHeads }, (_, head) => every(head)) };
 }
