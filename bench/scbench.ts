@@ -24,7 +24,7 @@ import { writeResult } from './lib/result.ts';
 import { cellKey, rounded, type StoredCells } from './lib/scbench-cells.ts';
 import { blocks } from './lib/table.ts';
 
-/** Formats at 2 and 4 bits and with a correction, a low rank, a quarter of the entries, a share of them a step. */
+/** Formats at 2 and 4 bits and with a correction, a quarter of the entries, a share of them a step. */
 const RECIPES = [
   'streaming-llm(keep=0.25)',
   'h2o(keep=0.25)',
@@ -32,7 +32,6 @@ const RECIPES = [
   'kivi(bits=2)',
   'kivi(bits=4)',
   'gear',
-  'xkv',
   'louiskv(budget=192)',
 ];
 
