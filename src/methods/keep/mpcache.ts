@@ -13,8 +13,10 @@ const share = (standard: number, which: string) =>
  * queries looks at are dropped, the same in all heads. While decoding, each head reads runs of neighbouring tokens only, chosen
  * by a bound of q . k: coarse runs first, then the fine ones within them; the second layer of each pair takes over the choice
  * of the first (not in the first two layers).
- * The authors' thresholds per data set are a share here; their linear bound (`linear`) saves work where comparisons are
- * expensive, as in secure computation, and is rougher.
+ * The authors' thresholds per data set are a share here, and `max` is taken in each head before the mean over heads, where
+ * theirs is of the mean; `sum` is the same either way. Scores are not pooled: an answer of several tokens loses those that no
+ * query of the prompt looks at. Their linear bound (`linear`) saves work where comparisons are expensive, as in secure
+ * computation, and is rougher.
  */
 export const mpcache = defineMethod({
   name: 'mpcache',
