@@ -1,12 +1,12 @@
 /**
- * npm run bench:scbench -- [--lengths 512,1024,2048] [--length 1024] [--n 4] [--tasks a,b] [--kv a --kv b] [--own-answers] [--smollm2] [--fresh] [--markdown]
+ * npm run bench:scbench -- [--lengths 512,1024,2048] [--length 1024] [--n 4] [--tasks a,b] [--kv a --kv b] [--own-answers] [--smollm2] [--fresh] [--markdown] [--docs]
  *
  * SCBench (arXiv 2412.10319) with generated contexts: the full cache at several lengths, and recipes at one, in both
  * shared-context modes. Of the bundled model's full cache all answers are written and scored, which shows what tasks it can do; with
  * recipes those of these tasks are, the other tasks are compared by forced tokens. SmolLM2 is compared so on all.
  *
  * Written after each cell; a cell that is there is not run again, whatever commit it is of (each says which). `--fresh` runs
- * all anew; `--markdown` runs nothing and prints what is there.
+ * all anew; `--markdown` runs nothing and prints what is there; `--docs` puts that into docs/scbench.md.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -17,6 +17,7 @@ import { MODES } from '../src/eval/scbench/play.ts';
 import { type CaptionedTable, scbenchTables, scoreMatrix } from '../src/eval/scbench/report.ts';
 import { runScbench, type ScbenchCell, type ScbenchPlan } from '../src/eval/scbench/run.ts';
 import { findScbenchTask, SCBENCH_TASKS } from '../src/eval/scbench/tasks/index.ts';
+import { intoDocs } from './lib/docs.ts';
 import { positive, positives } from './lib/flags.ts';
 import { metadata } from './lib/metadata.ts';
 import { MINI, smolLm2 } from './lib/models.ts';
@@ -47,6 +48,7 @@ const { values: flags } = parseArgs({
     smollm2: { type: 'boolean', default: false },
     fresh: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
+    docs: { type: 'boolean', default: false },
   },
 });
 const smol = flags.smollm2 ? await smolLm2() : undefined;
@@ -78,7 +80,8 @@ const cells: StoredCells =
 const name = smol ? 'smollm2-135m' : 'kvasir-mini';
 const run = metadata();
 const shown: ScbenchCell[][] = [];
-if (flags.markdown) {
+const idle = flags.markdown || flags.docs;
+if (idle) {
   for (const plan of parts)
     shown.push(
       Object.entries(cells)
@@ -111,4 +114,6 @@ const tables: CaptionedTable[] = [
   ...(written ? [scoreMatrix(ofFull), scoreMatrix(ofRecipes.filter(cell => 'scores' in cell && cell.scores))] : []),
   ...scbenchTables(ofRecipes).filter(({ caption }) => !caption.startsWith('Scores')),
 ];
-console.log(blocks(tables, flags.markdown ? 'markdown' : 'text'));
+const text = blocks(tables, idle ? 'markdown' : 'text');
+if (flags.docs) intoDocs('scbench.md', smol ? 'scbench --smollm2' : 'scbench', text);
+else console.log(text);

@@ -8,12 +8,13 @@
  * Written after each part; a part that is there is not run again, whatever commit it is of (each says which). `--fresh` runs all
  * anew; `--only` runs parts whose name begins so; `--markdown` runs nothing and prints what is there; `--docs` puts that into docs/tune.md.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { bundledCorpus } from '../src/eval/corpus.node.ts';
 import { openModelForEval } from '../src/eval/open.node.ts';
 import { findTask } from '../src/eval/tasks/index.ts';
+import { intoDocs } from './lib/docs.ts';
 import { positive } from './lib/flags.ts';
 import { metadata } from './lib/metadata.ts';
 import { MINI } from './lib/models.ts';
@@ -98,15 +99,7 @@ if (!flags.markdown && !flags.docs) {
 const shown = parts.flatMap(([name]) => done[keyOf(name)] ?? []);
 const form = flags.markdown || flags.docs ? 'markdown' : 'text';
 const text = blocks(tuneTables(shown, form === 'markdown' ? name => `\`${name}\`` : name => name), form);
-if (flags.docs) intoDocs(text);
-else console.log(text);
-
-function intoDocs(made: string): void {
-  const [begin, end] = ['<!-- bench:tune -->', '<!-- /bench:tune -->'];
-  const path = fileURLToPath(new URL('../docs/tune.md', import.meta.url));
-  const page = readFileSync(path, 'utf8');
-  const [from, to] = [page.indexOf(begin), page.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`docs/tune.md has no ${begin} … ${end}`);
+if (flags.docs) {
   const note = `kvasir-mini, ${size.length} tokens and ${size.steps} forced after them; ${size.windows} windows searched on, ${size.heldOut} of another book held out; tasks: ${flags.tasks.replaceAll(',', ', ')}, ${size.n} instances each; exact pages in f32.`;
-  writeFileSync(path, `${page.slice(0, from + begin.length)}\n\n${note}\n\n${made}\n\n${page.slice(to)}`);
-}
+  intoDocs('tune.md', 'tune', `${note}\n\n${text}`);
+} else console.log(text);

@@ -22,6 +22,7 @@ export {
   type RecipeStep,
   type RecipeStepInput,
 } from './methods/recipe.ts';
+export type { Segment, SegmentKind } from './methods/types.ts';
 export type { ChatMessage } from './model/types.ts';
 export { createEngine, createEngineThread };
 

@@ -2,15 +2,16 @@ import type {
   EngineApi,
   GenerateOptions,
   GeneratePart,
+  GenerateRequest,
   LoadOptions,
   LoadProgress,
   ModelInfo,
+  PromptMessage,
   ScoreRequest,
   ScoreResult,
   Usage,
 } from './engine/types.ts';
 import { KvasirError } from './errors.ts';
-import type { ChatMessage } from './model/types.ts';
 
 /** Options of one call of a model. */
 export interface CallOptions extends GenerateOptions {
@@ -42,13 +43,16 @@ export class Model implements AsyncDisposable {
    * Answers a conversation, part by part. Leaving the loop stops the work.
    * @example for await (const part of model.chat([{ role: 'user', content: 'Hello!' }])) process.stdout.write(part.text)
    */
-  chat(messages: readonly ChatMessage[], options: CallOptions = {}): AsyncIterable<GeneratePart> {
+  chat(messages: readonly PromptMessage[], options: CallOptions = {}): AsyncIterable<GeneratePart> {
     const { signal, ...rest } = options;
     return this.#engine.generate({ ...rest, model: this.info.name, messages }, signal);
   }
 
-  /** Continues a text, or token ids, part by part. */
-  generate(prompt: string | readonly number[], options: CallOptions = {}): AsyncIterable<GeneratePart> {
+  /** Continues a text, or token ids, part by part; `segments` names parts of it (docs/segments.md). */
+  generate(
+    prompt: string | readonly number[],
+    options: CallOptions & Pick<GenerateRequest, 'segments'> = {},
+  ): AsyncIterable<GeneratePart> {
     const { signal, ...rest } = options;
     const input = typeof prompt === 'string' ? { text: prompt } : { tokens: prompt };
     return this.#engine.generate({ ...rest, ...input, model: this.info.name }, signal);
@@ -95,7 +99,7 @@ export class Model implements AsyncDisposable {
 
 /** A conversation: remembers its messages, keeps their cache. */
 export class ChatSession implements AsyncDisposable {
-  readonly messages: ChatMessage[] = [];
+  readonly messages: PromptMessage[] = [];
   readonly #engine: EngineApi;
   readonly #model: string;
   readonly #id: string;
@@ -108,7 +112,7 @@ export class ChatSession implements AsyncDisposable {
   }
 
   /** Says something and streams the answer. Message and answer (also one cut short) join the conversation. */
-  async *say(content: string, options: CallOptions = {}): AsyncGenerator<GeneratePart> {
+  async *say(content: PromptMessage['content'], options: CallOptions = {}): AsyncGenerator<GeneratePart> {
     const { signal, ...rest } = options;
     const messages = [...this.messages, { role: 'user', content }];
     let text = '';

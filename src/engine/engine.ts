@@ -1,8 +1,9 @@
 import type { Kernels } from '../backend/types.ts';
 import { KvasirError } from '../errors.ts';
-import type { ChatMessage } from '../model/types.ts';
+import { plainMessage } from './chat-segments.ts';
 import { LoadedModel } from './loaded-model.ts';
 import type { Platform } from './platform.ts';
+import { readPrompt } from './prompt.ts';
 import { Request } from './request.ts';
 import { scoreTokens } from './score.ts';
 import { Session } from './session.ts';
@@ -15,6 +16,7 @@ import type {
   LoadOptions,
   LoadProgress,
   ModelInfo,
+  PromptMessage,
   ScoreRequest,
   ScoreResult,
 } from './types.ts';
@@ -142,7 +144,7 @@ export class Engine implements EngineApi {
     this.#check();
     const model = this.#model(options.model);
     checkGenerate(options, model.info.vocab);
-    const prompt = model.promptTokens(options);
+    const { tokens: prompt, segments } = readPrompt(model.tokenizer, options);
     const session = options.session === undefined ? null : this.#session(options.session, model.info.name);
     const room = model.info.context - prompt.length;
     if (prompt.length === 0)
@@ -163,6 +165,7 @@ export class Engine implements EngineApi {
     const request = new Request({
       options,
       prompt,
+      segments,
       maxTokens: options.maxTokens ?? room,
       session,
       program: model.program(options.kv),
@@ -184,13 +187,15 @@ export class Engine implements EngineApi {
 
   async tokenize(
     name: string,
-    input: string | readonly ChatMessage[],
+    input: string | readonly PromptMessage[],
     options: { addBos?: boolean } = {},
   ): Promise<number[]> {
     const { tokenizer } = this.#model(name);
     if (typeof input === 'string')
       return tokenizer.encode(input, { addBos: options.addBos ?? true, parseSpecial: true });
-    return tokenizer.encode(tokenizer.renderChat(input, { addGenerationPrompt: true }), { parseSpecial: true });
+    return tokenizer.encode(tokenizer.renderChat(input.map(plainMessage), { addGenerationPrompt: true }), {
+      parseSpecial: true,
+    });
   }
 
   async detokenize(name: string, ids: readonly number[]): Promise<string> {

@@ -12,7 +12,7 @@ import type { Platform } from './platform.ts';
 import { Program } from './program/program.ts';
 import { Scheduler } from './scheduler.ts';
 import type { Session } from './session.ts';
-import type { EngineOptions, GenerateRequest, LoadOptions, LoadProgress, ModelInfo } from './types.ts';
+import type { EngineOptions, LoadOptions, LoadProgress, ModelInfo } from './types.ts';
 
 /** Recipes made ready; more are made again. */
 const MAX_PROGRAMS = 256;
@@ -173,16 +173,6 @@ export class LoadedModel {
   setProfile(kind: string, profile: unknown): void {
     this.#profiles.set(kind, profile);
     this.#programs.clear();
-  }
-
-  /** Token ids of a request's prompt. */
-  promptTokens(request: GenerateRequest): readonly number[] {
-    if (request.tokens) return request.tokens;
-    if (request.messages) {
-      const text = this.tokenizer.renderChat(request.messages, { addGenerationPrompt: true });
-      return this.tokenizer.encode(text, { parseSpecial: true });
-    }
-    return this.tokenizer.encode(request.text!, { addBos: true, parseSpecial: true });
   }
 
   async dispose(): Promise<void> {

@@ -1,4 +1,5 @@
 import type { CacheSequence } from '../cache/sequence.ts';
+import type { Segment } from '../methods/types.ts';
 import type { Answer } from './answer.ts';
 import type { LayerPrefill } from './layer-prefill.ts';
 import { PartQueue } from './parts.ts';
@@ -11,6 +12,8 @@ import type { GenerateRequest, Timings, Usage } from './types.ts';
 export class Request {
   readonly options: GenerateRequest;
   readonly prompt: readonly number[];
+  /** Named parts of the prompt, by token. */
+  readonly segments: readonly Segment[];
   readonly maxTokens: number;
   readonly session: Session | null;
   /** null: the full cache. */
@@ -38,6 +41,7 @@ export class Request {
   constructor(init: {
     options: GenerateRequest;
     prompt: readonly number[];
+    segments?: readonly Segment[];
     maxTokens: number;
     session: Session | null;
     program: Program | null;
@@ -46,6 +50,7 @@ export class Request {
   }) {
     this.options = init.options;
     this.prompt = init.prompt;
+    this.segments = init.segments ?? [];
     this.maxTokens = init.maxTokens;
     this.session = init.session;
     this.program = init.program;

@@ -9,6 +9,7 @@ import { LayerPrefill } from './layer-prefill.ts';
 import { Run } from './program/run.ts';
 import type { Request } from './request.ts';
 import { SamplerScratch } from './sampler.ts';
+import { setSegments } from './segments.ts';
 import type { Session } from './session.ts';
 
 export interface SchedulerOptions {
@@ -138,6 +139,8 @@ export class Scheduler {
     for (;;) {
       try {
         sequence.reserve(tokens);
+        // The full cache has no method to see them, but a session's next turn may have one.
+        if (program || request.session) setSegments(sequence, request.segments, taken?.shared ?? 0);
         break;
       } catch (error) {
         const idle = this.#idleSessions().find(session => session.sequence && session !== request.session);

@@ -2,6 +2,7 @@ import type { NumericMode } from '../backend/types.ts';
 import type { CacheStats, FormatName } from '../cache/types.ts';
 import type { ErrorJSON } from '../errors.ts';
 import type { RecipeInput } from '../methods/recipe.ts';
+import type { Segment, SegmentKind } from '../methods/types.ts';
 import type { Architecture, ChatMessage } from '../model/types.ts';
 
 /** Everything a caller (library, server, command line) may ask of an engine; the same in-process and across a thread. */
@@ -18,7 +19,7 @@ export interface EngineApi {
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncIterable<GeneratePart>;
   /** Forced decoding: how likely the given continuation is, token by token. */
   score(request: ScoreRequest, signal?: AbortSignal): Promise<ScoreResult>;
-  tokenize(model: string, input: string | readonly ChatMessage[], options?: { addBos?: boolean }): Promise<number[]>;
+  tokenize(model: string, input: string | readonly PromptMessage[], options?: { addBos?: boolean }): Promise<number[]>;
   detokenize(model: string, ids: readonly number[]): Promise<string>;
   /** Opens a session: its cache is kept between turns. Returns an id for GenerateRequest.session. */
   openSession(model: string): Promise<string>;
@@ -133,12 +134,30 @@ export interface GenerateOptions extends SamplingOptions {
   ignoreEnd?: boolean;
 }
 
+/** A message of a chat. It becomes a segment of the prompt (`system` or `turn`) by itself, less what its parts name (docs/segments.md). */
+export interface PromptMessage {
+  readonly role: ChatMessage['role'];
+  readonly content: string | readonly PromptPart[];
+}
+
+/** A piece of a message's text; the parts of a message are one text to the template. */
+export interface PromptPart {
+  readonly text: string;
+  /** Names the part: a document, an image in text form. */
+  readonly segment?: { readonly kind: SegmentKind; readonly label?: string };
+}
+
 export interface GenerateRequest extends GenerateOptions {
   model: string;
   /** Exactly one of messages, text and tokens. `text` gets a BOS token where the model wants one. */
-  messages?: readonly ChatMessage[];
+  messages?: readonly PromptMessage[];
   text?: string;
   tokens?: readonly number[];
+  /**
+   * Named parts of `tokens`, by token, or of `text`, by UTF-16 offset as in `text.slice(from, to)`: ascending, disjoint, none
+   * empty. A part of a text takes every token that begins within it. Messages name theirs themselves.
+   */
+  segments?: readonly Segment[];
   /** From openSession: reuses the longest common prefix of what the session holds. */
   session?: string;
 }

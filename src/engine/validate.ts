@@ -1,6 +1,7 @@
 import { FORMAT_NAMES } from '../cache/types.ts';
 import { KvasirError } from '../errors.ts';
 import { parseRecipe } from '../methods/recipe.ts';
+import { checkSegmentName, checkSegments } from './check-segments.ts';
 import type { GenerateRequest, LoadOptions, ScoreRequest } from './types.ts';
 
 /** Ranges of the numeric options: the one table that requests, the command line and the HTTP schema check against. */
@@ -70,6 +71,12 @@ export function checkGenerate(request: GenerateRequest, vocab: number): void {
   if (request.messages) checkMessages(request.messages);
   if (request.text !== undefined && typeof request.text !== 'string') throw invalid('text', request.text, 'a string');
   if (request.tokens) checkTokens('tokens', request.tokens, vocab);
+  if (request.segments !== undefined) {
+    if (request.messages)
+      throw invalid('segments', request.segments, 'given with text or tokens: messages name their own');
+    const { tokens, text } = request;
+    checkSegments(request.segments, (tokens ?? text)!.length, tokens ? 'tokens' : 'characters');
+  }
   if (request.stop !== undefined) checkStops(request.stop);
   for (const [id, bias] of Object.entries(request.logitBias ?? {})) {
     if (!inRange(Number(id), { min: 0, max: vocab - 1, integer: true }))
@@ -111,7 +118,16 @@ function checkMessages(messages: unknown): void {
     throw invalid('messages', messages, 'a list of at least one message');
   for (const [i, message] of messages.entries()) {
     if (typeof message?.role !== 'string') throw invalid(`messages.${i}.role`, message?.role, 'a string');
-    if (typeof message.content !== 'string') throw invalid(`messages.${i}.content`, message.content, 'a string');
+    checkContent(`messages.${i}.content`, message.content);
+  }
+}
+
+function checkContent(field: string, content: unknown): void {
+  if (typeof content === 'string') return;
+  if (!Array.isArray(content) || content.length === 0) throw invalid(field, content, 'a string or a list of parts');
+  for (const [i, part] of content.entries()) {
+    if (typeof part?.text !== 'string') throw invalid(`${field}.${i}.text`, part?.text, 'a string');
+    if (part.segment !== undefined) checkSegmentName(`${field}.${i}.segment`, part.segment);
   }
 }
 

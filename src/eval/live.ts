@@ -1,7 +1,6 @@
-import type { EngineApi, GenerateRequest, Usage } from '../engine/types.ts';
+import type { EngineApi, GenerateRequest, PromptMessage, Usage } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
 import { formatRecipe, parseRecipe, type RecipeInput } from '../methods/recipe.ts';
-import type { ChatMessage } from '../model/types.ts';
 
 /** Most recipes of one comparison, the full cache not counted. */
 export const MOST_RECIPES = 12;
@@ -10,7 +9,7 @@ export const MOST_TOKENS = 512;
 /** One text under several recipes, beside the full cache. */
 export interface LiveAsk {
   readonly model: string;
-  readonly messages: readonly ChatMessage[];
+  readonly messages: readonly PromptMessage[];
   /** 1..MOST_RECIPES; the full f32 cache always runs first. */
   readonly recipes: readonly RecipeInput[];
   /** Tokens of an answer, 1..MOST_TOKENS. */

@@ -35,7 +35,7 @@ export function checkComposition(steps: Recipe, given: { field: string; value: u
       const conflict = conflictOf(memberOf(first), memberOf(second));
       if (!conflict) continue;
       const both = `${first.method} and ${second.method === first.method ? `${second.method} again` : second.method}`;
-      const fix = conflict.fix ?? wayOut(first, second);
+      const fix = conflict.fix ?? wayOut(steps, first, second);
       throw new KvasirError(
         'invalid_recipe',
         `${both} do not go together like this: ${conflict.reason}; ${fix}`,
@@ -45,13 +45,13 @@ export function checkComposition(steps: Recipe, given: { field: string; value: u
   }
 }
 
-/** Another setting that would do, else other methods of the same stage, else to leave one out. */
-function wayOut(first: RecipeStep, second: RecipeStep): string {
-  const setting = settledStep(first, second);
+/** Another setting that makes the whole recipe legal, else other methods of the same stage that do, else to leave one out. */
+function wayOut(steps: Recipe, first: RecipeStep, second: RecipeStep): string {
+  const setting = settledStep(steps, first, second);
   if (setting) return `set ${Object.keys(setting)[1]}=${Object.values(setting)[1]} in ${setting.method}`;
   const [instead, of, beside] = [
-    [others(first, second), first, second] as const,
-    [others(second, first), second, first] as const,
+    [others(steps, first), first, second] as const,
+    [others(steps, second), second, first] as const,
   ].find(([names]) => names.length > 0) ?? [[], first, second];
   const leave = `leave out ${first.method} or ${second.method}`;
   const list = instead
@@ -64,7 +64,7 @@ function wayOut(first: RecipeStep, second: RecipeStep): string {
 /** Both methods in the order of their stages, with one setting made so that they go together; null where none does. */
 export function settledPair(a: Method, b: Method): Recipe | null {
   const [first, second] = (rank(a) <= rank(b) ? [a, b] : [b, a]).map(defaults) as [RecipeStep, RecipeStep];
-  const setting = settledStep(first, second);
+  const setting = settledStep([first, second], first, second);
   if (!setting) return null;
   return setting.method === first.method ? [setting, second] : [first, setting];
 }
@@ -73,12 +73,19 @@ function defaults(method: Method): RecipeStep {
   return { method: method.name, ...(method.options.parse({}) as object) };
 }
 
-/** One of the two with one choice made otherwise, so that they go together. */
-function settledStep(first: RecipeStep, second: RecipeStep): RecipeStep | undefined {
-  return (
-    settings(first).find(step => composable(memberOf(step), memberOf(second))) ??
-    settings(second).find(step => composable(memberOf(first), memberOf(step)))
-  );
+/** One of the two with one choice made otherwise, so that the recipe is legal. */
+function settledStep(steps: Recipe, first: RecipeStep, second: RecipeStep): RecipeStep | undefined {
+  for (const step of [first, second]) {
+    const found = settings(step).find(setting => legalWith(steps, step, memberOf(setting)));
+    if (found) return found;
+  }
+  return undefined;
+}
+
+/** Do all methods of a recipe go together with `instead` in the place of `step`? */
+function legalWith(steps: Recipe, step: RecipeStep, instead: Member): boolean {
+  const members = steps.map(other => (other === step ? instead : memberOf(other)));
+  return members.every((second, i) => members.slice(0, i).every(first => composable(first, second)));
 }
 
 /** The step with one of its choices made otherwise; that one comes right after `method`. */
@@ -95,12 +102,12 @@ function settings(step: RecipeStep): RecipeStep[] {
   );
 }
 
-/** Names of methods that could stand where `step` stands, beside `other`. */
-function others(step: RecipeStep, other: RecipeStep): string[] {
+/** Names of methods that could stand where `step` stands. */
+function others(steps: Recipe, step: RecipeStep): string[] {
   const { stage } = findMethod(step.method)!.traits;
   return (METHODS as readonly Method[])
     .filter(({ name, family, traits }) => name !== step.method && family !== 'control' && traits.stage === stage)
-    .filter(method => composable(method, memberOf(other)))
+    .filter(method => legalWith(steps, step, method))
     .map(({ name }) => name);
 }
 

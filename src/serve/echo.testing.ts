@@ -1,3 +1,4 @@
+import { plainMessage } from '../engine/chat-segments.ts';
 import type { EngineApi, GeneratePart, GenerateRequest, ModelInfo, TokenLogprob } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
 import { formatRecipe, parseRecipe } from '../methods/recipe.ts';
@@ -141,7 +142,7 @@ export class EchoEngine implements EngineApi {
   }
 
   async tokenize(_model: string, input: Parameters<EngineApi['tokenize']>[1]): Promise<number[]> {
-    const text = typeof input === 'string' ? input : input.map(message => message.content).join(' ');
+    const text = typeof input === 'string' ? input : input.map(message => plainMessage(message).content).join(' ');
     return split(text).map(word => word.length);
   }
 
@@ -194,7 +195,7 @@ export const echoCatalogue: Catalogue = {
 
 function words(request: GenerateRequest): string[] {
   if (request.tokens) return request.tokens.map(String);
-  return split(request.text ?? request.messages!.map(message => message.content).join(' '));
+  return split(request.text ?? request.messages!.map(message => plainMessage(message).content).join(' '));
 }
 
 function split(text: string): string[] {

@@ -1,6 +1,6 @@
-import type { GenerateOptions } from '../engine/types.ts';
+import type { GenerateOptions, GenerateRequest, PromptMessage, PromptPart } from '../engine/types.ts';
 import { parseRecipe, type RecipeInput } from '../methods/recipe.ts';
-import type { ChatMessage } from '../model/types.ts';
+import type { Segment } from '../methods/types.ts';
 import { HttpError } from './errors.ts';
 import type { ChatRequestBody, CompletionRequestBody, MessageBody } from './schemas.ts';
 
@@ -55,8 +55,18 @@ export function chatOptions(body: ChatRequestBody): GenerateOptions {
   return defined({ ...commonOptions(body), maxTokens: max ?? old, logprobs: logprobs ? (top ?? 0) : undefined });
 }
 
-export function completionOptions(body: CompletionRequestBody): GenerateOptions {
-  return defined({ ...commonOptions(body), maxTokens: body.max_tokens ?? 16, logprobs: body.logprobs });
+export function completionOptions(body: CompletionRequestBody): GenerateOptions & Pick<GenerateRequest, 'segments'> {
+  const { segments, prompt } = body;
+  if (segments && completionPrompts(prompt).length > 1) {
+    throw new HttpError('invalid_request', 'segments is allowed only with a single prompt.', 'segments');
+  }
+  const named = segments?.map(segment => defined(segment) as Segment);
+  return defined({
+    ...commonOptions(body),
+    maxTokens: body.max_tokens ?? 16,
+    logprobs: body.logprobs,
+    segments: named,
+  });
 }
 
 /** The prompts of a text completion, each as the engine takes it. */
@@ -72,9 +82,20 @@ function isTokens(prompt: string[] | number[] | number[][]): prompt is number[] 
   return typeof prompt[0] === 'number';
 }
 
-export function chatMessages(messages: readonly MessageBody[]): ChatMessage[] {
+export function chatMessages(messages: readonly MessageBody[]): PromptMessage[] {
   return messages.map(({ role, content }) => ({
     role: role === 'developer' ? 'system' : role,
-    content: typeof content === 'string' ? content : content.map(part => part.text).join(''),
+    content: contentOf(content),
   }));
+}
+
+/** Parts none of which is named are one text. */
+function contentOf(content: MessageBody['content']): PromptMessage['content'] {
+  if (typeof content === 'string') return content;
+  const parts = content.map(promptPart);
+  return parts.some(({ segment }) => segment) ? parts : parts.map(({ text }) => text).join('');
+}
+
+function promptPart({ text, segment }: Exclude<MessageBody['content'], string>[number]): PromptPart {
+  return segment ? { text, segment: defined(segment) as NonNullable<PromptPart['segment']> } : { text };
 }

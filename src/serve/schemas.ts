@@ -1,8 +1,10 @@
 import { z } from '@hono/zod-openapi';
 import { FORMAT_NAMES } from '../cache/types.ts';
+import { isSegmentKind, MAX_LABEL_LENGTH, MAX_SEGMENTS, SEGMENT_KINDS } from '../engine/check-segments.ts';
 import { MAX_STOP_LENGTH, MAX_STOPS, NUMBER_RANGES, type NumberRange } from '../engine/validate.ts';
 import { stepSchema } from '../methods/describe.ts';
 import { METHODS } from '../methods/index.ts';
+import type { SegmentKind } from '../methods/types.ts';
 
 /**
  * Every request and response body of the server. A field that stands in no schema is refused by name (`unknown field`);
@@ -46,7 +48,21 @@ const stop = z.string().min(1).max(MAX_STOP_LENGTH);
 const modelName = z.string().min(1).max(500).openapi({ description: 'One of /v1/models; loaded on demand.' });
 const tokenIds = z.array(z.int().min(0)).min(1);
 
-const TextPart = z.strictObject({ type: z.literal('text'), text });
+// Not an enum: an error in a part's enum would make its message's content neither a string nor a list, and say no more.
+const segmentName = {
+  kind: z
+    .custom<SegmentKind>(isSegmentKind, { abort: false, error: `one of ${SEGMENT_KINDS.join(', ')}` })
+    .openapi({ type: 'string', enum: [...SEGMENT_KINDS] }),
+  label: text.max(MAX_LABEL_LENGTH).optional(),
+};
+const PartSegment = z.strictObject(segmentName).openapi('PartSegment', {
+  description: 'Extension. Names the part as a segment of the prompt, for methods that ask for segments.',
+});
+const PromptSegment = z
+  .strictObject({ ...segmentName, from: z.int().min(0), to: z.int().min(1) })
+  .openapi('PromptSegment', { description: 'Tokens of a prompt of token ids, UTF-16 units of a string: [from, to).' });
+
+const TextPart = z.strictObject({ type: z.literal('text'), text, segment: PartSegment.optional() });
 
 export const Message = z
   .strictObject({
@@ -137,6 +153,9 @@ export const CompletionRequest = z
     max_tokens: sampling.max_tokens.openapi({ description: "Default 16, as OpenAI's." }),
     logprobs: number(NUMBER_RANGES.logprobs).optional(),
     echo: z.literal(false).optional(),
+    segments: z.array(PromptSegment).max(MAX_SEGMENTS).optional().openapi({
+      description: 'Extension. Named parts of the one prompt: ascending, disjoint, none empty.',
+    }),
   })
   .openapi('CompletionRequest');
 
