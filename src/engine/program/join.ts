@@ -44,7 +44,7 @@ function pick(rows: Float32Array, entries: Uint32Array, width: number): Float32A
 
 /**
  * Spherical interpolation of two unit vectors, in float64: [sin((1 - t) w) u + sin(t w) u'] / sin w, normalised; a straight
- * mix where the angle w is too small (MiniCache, section 4.1).
+ * mix where the angle w is too small (MiniCache, section 4.1). Where one row is zero, the direction is the other's.
  */
 function directions(
   { t, bits }: Extract<JoinPlane, { kind: 'directions' }>,
@@ -70,8 +70,9 @@ function directions(
     const cosine = na > 0 && nb > 0 ? Math.min(1, Math.max(-1, ab / (na * nb))) : 1;
     const angle = Math.acos(cosine);
     const sine = Math.sin(angle);
-    const wa = (sine < 1e-6 ? 1 - t : Math.sin((1 - t) * angle) / sine) / (na || 1);
-    const wb = (sine < 1e-6 ? t : Math.sin(t * angle) / sine) / (nb || 1);
+    const share = na > 0 && nb > 0 ? t : Number(nb > 0);
+    const wa = (sine < 1e-6 ? 1 - share : Math.sin((1 - t) * angle) / sine) / (na || 1);
+    const wb = (sine < 1e-6 ? share : Math.sin(t * angle) / sine) / (nb || 1);
     let square = 0;
     for (let c = 0; c < width; c++) {
       line[c] = wa * a![i * width + c]! + wb * b![i * width + c]!;
