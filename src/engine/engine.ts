@@ -290,7 +290,13 @@ export class Engine implements EngineApi {
   /** Runs `work` while no step is under way. */
   #exclusive<T>(work: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      this.#between.push(() => work().then(resolve, reject));
+      this.#between.push(async () => {
+        try {
+          resolve(await work());
+        } catch (error) {
+          reject(error);
+        }
+      });
       this.#wake();
     });
   }
@@ -307,10 +313,20 @@ export class Engine implements EngineApi {
     for (;;) {
       for (let job = this.#between.shift(); job; job = this.#between.shift()) await job();
       let busy = false;
-      for (const model of this.#models.values()) if (await model.scheduler.step()) busy = true;
+      for (const model of this.#models.values()) if (await this.#step(model)) busy = true;
       if (!busy && this.#between.length === 0) break;
       await this.#platform.breathe();
     }
     this.#working = false;
+  }
+
+  /** What a scheduler could not lay at one request's door ends all of its requests; the engine goes on serving. */
+  async #step({ scheduler }: LoadedModel): Promise<boolean> {
+    try {
+      return await scheduler.step();
+    } catch (error) {
+      scheduler.failAll(KvasirError.from(error));
+      return false;
+    }
   }
 }

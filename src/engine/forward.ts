@@ -47,6 +47,9 @@ export interface QueryRow {
   readonly position: number;
 }
 
+/** A work's hooks or their rows have failed: the others go on, its sequence holds rows of this step in some slots only. */
+export type WorkFailure = (work: Work, error: unknown) => void;
+
 /** Called once for each row that asked for logits: [vocab], valid (and free to change) during the call. */
 export type LogitSink = (work: Work, row: number, logits: Float32Array) => void;
 
@@ -67,6 +70,8 @@ export class Forward {
   readonly #ids: Int32Array;
   /** The first `rows` ids, kept by `rows`. */
   readonly #idsOf = new Map<number, Int32Array>();
+  /** Works at a layer whose hooks have failed there, until they are taken out. */
+  readonly #failures = new Map<Work, unknown>();
 
   constructor(dense: DenseModel, kernels: Kernels, options: { tile: number; deterministic: boolean }) {
     this.#dense = dense;
@@ -98,17 +103,35 @@ export class Forward {
 
   /**
    * Runs rows [from, ...) of the store through the attentions of layers [first, last). Space for the rows must have been
-   * prepared in each sequence for those slots; it is committed here, layer by layer.
+   * prepared in each sequence for those slots; it is committed here, layer by layer. Works whose hooks fail are handed to
+   * `failed` and their rows leave the store; without it their error is raised.
+   * @returns the works that are left, their rows side by side in their order
    */
-  async layers(works: readonly Work[], store: RowStore, from: number, first: number, last: number): Promise<void> {
+  async layers(
+    works: readonly Work[],
+    store: RowStore,
+    from: number,
+    first: number,
+    last: number,
+    failed: WorkFailure = raise,
+  ): Promise<readonly Work[]> {
     for (const table of this.ropes) table.ensure(lastPosition(works) + 1);
     this.#attention.begin();
+    this.#failures.clear();
+    let left = works;
     for (let layer = first; layer < last; layer++) {
-      await this.#project(works, store, from, layer);
-      this.#ask(works, layer, 'beforeAttention');
-      this.#attention.run(works, layer, store, from);
-      this.#ask(works, layer, 'afterAttention');
+      for (const work of left) if (work.hooks) this.#try(work, () => prepareRows(work, layer));
+      left = this.#withoutFailed(left, store, from, failed);
+      if (left.length === 0) break;
+      await this.#project(left, store, from, layer);
+      this.#ask(left, layer, 'beforeAttention');
+      // Rows of works that have just failed are computed once more, over all entries, and thrown away.
+      const reading = this.#failures.size === 0 ? left : left.map(work => this.#withoutHooks(work));
+      this.#attention.run(reading, layer, store, from);
+      this.#ask(left, layer, 'afterAttention');
+      left = this.#withoutFailed(left, store, from, failed);
     }
+    return left;
   }
 
   /** The first half of `layers` for one layer: its rows are appended, their queries lie in the workspace. */
@@ -129,20 +152,51 @@ export class Forward {
     const block = this.workspace.block(store, from, countRows(works));
     await this.#dense.segment(layer, block);
     this.#attention.place(works, layer);
-    for (const work of works) if (work.hooks) work.sequence.prepareAppend(work.rows, work.positions, layer, layer + 1);
     this.#append(works, layer);
   }
 
   #ask(works: readonly Work[], layer: number, when: 'beforeAttention' | 'afterAttention'): void {
     let row = 0;
     for (const work of works) {
-      work.hooks?.[when](layer, {
-        address: this.workspace.q,
-        row: row + work.rows - 1,
-        position: work.sequence.nextPosition(layer) - 1,
-      });
+      const { hooks, sequence, rows } = work;
+      if (hooks && !this.#failures.has(work)) {
+        const query = { address: this.workspace.q, row: row + rows - 1, position: sequence.nextPosition(layer) - 1 };
+        this.#try(work, () => hooks[when](layer, query));
+      }
+      row += rows;
+    }
+  }
+
+  #try(work: Work, run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.#failures.set(work, error);
+    }
+  }
+
+  #withoutHooks(work: Work): Work {
+    if (!this.#failures.has(work)) return work;
+    const { hooks: _, ...rest } = work;
+    return rest;
+  }
+
+  /** Hands out the works that have failed; the others' rows move together in the store. */
+  #withoutFailed(works: readonly Work[], store: RowStore, from: number, failed: WorkFailure): readonly Work[] {
+    if (this.#failures.size === 0) return works;
+    const failures = [...this.#failures];
+    this.#failures.clear();
+    for (const [work, error] of failures) failed(work, error);
+    const lost = new Set(failures.map(([work]) => work));
+    const kept = Array.from({ length: from }, (_, row) => row);
+    let row = from;
+    for (const work of works) {
+      if (!lost.has(work)) for (let i = 0; i < work.rows; i++) kept.push(row + i);
       row += work.rows;
     }
+    this.workspace.gather(store, Uint32Array.from(kept));
+    this.#attention.begin();
+    return works.filter(work => !lost.has(work));
   }
 
   /** Finishes the last layer for the rows that want logits, and hands the logits out. */
@@ -161,12 +215,12 @@ export class Forward {
     if (chosen.length > 0) await this.#emit(chosen, sink);
   }
 
-  /** All layers for works that fit one tile: the token-major step. */
-  async step(works: readonly Work[], sink: LogitSink): Promise<void> {
+  /** All layers for works that fit one tile: the token-major step. `failed` as in `layers`; no logits come of such works. */
+  async step(works: readonly Work[], sink: LogitSink, failed?: WorkFailure): Promise<void> {
     const store = this.workspace.rows;
     await this.embed(works, store, 0);
-    await this.layers(works, store, 0, 0, this.#config.layers);
-    await this.finish(works, store, 0, sink);
+    const left = await this.layers(works, store, 0, 0, this.#config.layers, failed);
+    await this.finish(left, store, 0, sink);
   }
 
   dispose(): void {
@@ -208,6 +262,14 @@ export class Forward {
     this.#kernels.run(KIND_APPEND, address, count);
     for (const work of works) work.sequence.commitAppend(slot, work.rows);
   }
+}
+
+function prepareRows({ sequence, rows, positions }: Work, layer: number): void {
+  sequence.prepareAppend(rows, positions, layer, layer + 1);
+}
+
+function raise(_work: Work, error: unknown): never {
+  throw error;
 }
 
 /** The greatest position for which a query may be turned, shifts included. */

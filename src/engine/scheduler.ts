@@ -90,13 +90,19 @@ export class Scheduler {
     const tile = prefill && !layerMajor && share > 0 ? this.#promptTile(prefill, share) : null;
     if (tile) works.push(tile);
     if (works.length > 0) await this.#runTokenMajor(works, tile ? prefill! : null);
-    if (prefill && layerMajor) await this.#guard([prefill], () => this.#runLayerUnit(prefill));
+    if (prefill && layerMajor) await this.#guard(prefill, () => this.#runLayerUnit(prefill));
     return works.length > 0 || layerMajor === true;
   }
 
-  /** Ends every request with `error`. */
+  /** Ends every request with `error`; cannot fail. Steps may have broken off anywhere. */
   failAll(error: KvasirError): void {
-    for (const request of [...this.#running, ...this.#waiting]) this.#fail(request, error);
+    for (const request of [...this.#running, ...this.#waiting]) {
+      try {
+        this.#fail(request, error, true);
+      } catch {
+        // It has ended and is in no list any more; the others must end too.
+      }
+    }
   }
 
   #sweep(): void {
@@ -192,29 +198,45 @@ export class Scheduler {
     };
   }
 
-  async #runTokenMajor(works: Work[], prefill: Request | null): Promise<void> {
-    const ready: Work[] = [];
-    for (const work of works) {
-      const request = (work as Partial<DecodeWork>).request ?? prefill!;
-      await this.#guard([request], async () => {
-        if (!work.hooks) work.sequence.prepareAppend(work.rows);
-        ready.push(work);
-      });
+  /** One step of several works. What goes wrong with one ends its request; the others go on. */
+  async #runTokenMajor(works: readonly Work[], prefill: Request | null): Promise<void> {
+    const failed = new Map<Request, unknown>();
+    const requestOf = (work: Work) => (work as Partial<DecodeWork>).request ?? prefill!;
+    const fail = (work: Work, error: unknown) => {
+      if (!failed.has(requestOf(work))) failed.set(requestOf(work), error);
+    };
+    const attempt = (work: Work, run: () => void) => {
+      if (failed.has(requestOf(work))) return;
+      try {
+        run();
+      } catch (error) {
+        fail(work, error);
+      }
+    };
+    for (const work of works) if (!work.hooks) attempt(work, () => work.sequence.prepareAppend(work.rows));
+    const ready = works.filter(work => !failed.has(requestOf(work)));
+    try {
+      const sink = (work: Work, _row: number, logits: Float32Array) =>
+        attempt(work, () => this.#stepped(work, prefill, logits));
+      if (ready.length > 0) await this.#forward.step(ready, sink, fail);
+    } catch (error) {
+      for (const work of ready) fail(work, error);
     }
-    const requests = new Set(ready.map(work => (work as Partial<DecodeWork>).request ?? prefill!));
-    if (ready.length === 0) return;
-    await this.#guard([...requests], async () => {
-      await this.#forward.step(ready, (work, _row, logits) => {
-        const decode = this.#decodes.get((work as Partial<DecodeWork>).answer!);
-        if (decode) decode.request.parts.push(this.#advance(decode.request, decode.answer, logits));
-        else this.#startAnswers(prefill!, logits);
-      });
-    });
-    for (const work of ready)
-      if ('answer' in work) (work as DecodeWork).answer.run?.afterStep();
-      else prefill!.done += work.rows;
-    for (const request of requests)
+    for (const [request, error] of failed) this.#fail(request, KvasirError.from(error), true);
+    for (const request of new Set(ready.map(requestOf))) {
+      if (failed.has(request)) continue;
+      if (request === prefill) prefill.done += ready.find(work => requestOf(work) === prefill)!.rows;
       if (request.decoding && request.answers.every(answer => answer.finish)) this.#finish(request);
+    }
+  }
+
+  /** A work's rows have gone through all layers; these are the logits after its last one. */
+  #stepped(work: Work, prefill: Request | null, logits: Float32Array): void {
+    const { request, answer } = work as Partial<DecodeWork>;
+    if (request && answer) {
+      answer.run?.afterStep();
+      request.parts.push(this.#advance(request, answer, logits));
+    } else this.#startAnswers(prefill!, logits);
   }
 
   /** One tile of the prompt through one layer. */
@@ -223,11 +245,11 @@ export class Scheduler {
     request.layerPrefill ??= new LayerPrefill(this.#forward, sequence!, prompt, cached, run);
     try {
       if (!(await request.layerPrefill.next())) return;
+      if (run) sequence!.reserve((request.options.n ?? 1) * request.maxTokens);
     } catch (error) {
       if (!this.#postpone(request, KvasirError.from(error))) throw error;
       return;
     }
-    if (run) sequence!.reserve((request.options.n ?? 1) * request.maxTokens);
     await request.layerPrefill.finish('last', (_work, _row, logits) => this.#startAnswers(request, logits));
     request.layerPrefill = null;
     if (request.answers.every(answer => answer.finish)) this.#finish(request);
@@ -304,29 +326,30 @@ export class Scheduler {
     request.parts.end();
   }
 
-  #fail(request: Request, error: KvasirError): void {
-    this.#release(request);
-    request.parts.end(error);
+  /** @param torn a step broke off: some slots may hold rows of it, and a recipe may have decided in some layers only */
+  #fail(request: Request, error: KvasirError, torn = false): void {
+    try {
+      this.#release(request, torn);
+    } finally {
+      request.parts.end(error);
+    }
   }
 
   /** Takes a request out of every list and gives its cache back, or to its session. */
-  #release(request: Request): void {
+  #release(request: Request, torn = false): void {
     for (const list of [this.#running, this.#waiting]) {
       const at = list.indexOf(request);
       if (at >= 0) list.splice(at, 1);
     }
     // A prompt stopped on its way through the layers has entries in some slots only: of no use to a session.
-    const partial = request.layerPrefill !== null;
-    request.layerPrefill?.dispose();
-    request.layerPrefill = null;
+    const useless = request.layerPrefill !== null || (torn && request.program !== null);
     for (const answer of request.answers) this.#decodes.delete(answer);
     const sequences = [request.sequence, ...request.answers.map(answer => answer.sequence)].filter(s => s !== null);
-    if (request.session) {
-      request.session.request = null;
-      const sequence = sequences[0];
-      if (sequence && partial) sequence.free();
-      else if (sequence) this.#keep(request, sequence);
-    } else for (const sequence of sequences) sequence.free();
+    if (request.session) request.session.request = null;
+    request.layerPrefill?.dispose();
+    request.layerPrefill = null;
+    if (request.session && sequences[0] && !useless) this.#keep(request, sequences[0]);
+    else for (const sequence of sequences) sequence.free();
     request.sequence = null;
     request.run = null;
   }
@@ -339,12 +362,12 @@ export class Scheduler {
     request.session!.keep(sequence, tokens, this.#format(request), request.program);
   }
 
-  /** A failure inside `run` ends these requests and no others. */
-  async #guard(requests: Request[], run: () => Promise<void>): Promise<void> {
+  /** A failure inside `run` ends the request. */
+  async #guard(request: Request, run: () => Promise<void>): Promise<void> {
     try {
       await run();
     } catch (error) {
-      for (const request of requests) this.#fail(request, KvasirError.from(error));
+      this.#fail(request, KvasirError.from(error), true);
     }
   }
 }

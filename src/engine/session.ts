@@ -58,7 +58,10 @@ export class Session {
     return { sequence, shared };
   }
 
-  /** Keeps a finished request's cache for the next turn. */
+  /**
+   * Keeps a request's cache, at rest, for the next turn. The full cache may hold rows of a step that broke off in some slots:
+   * they go. A recipe's must be as its last whole step left it.
+   */
   keep(sequence: CacheSequence, tokens: number[], format: FormatName, program: Program | null): void {
     this.drop();
     if (this.#closed) {
@@ -66,7 +69,7 @@ export class Session {
       return;
     }
     this.sequence = sequence;
-    this.tokens = tokens;
+    this.tokens = program ? tokens : tokens.slice(0, level(sequence));
     this.format = format;
     this.program = program;
     this.usedAt = performance.now();
@@ -92,4 +95,12 @@ export class Session {
     this.sequence = null;
     this.tokens = [];
   }
+}
+
+/** Cuts all slots back to the position that every one of them has reached, and returns it. */
+function level(sequence: CacheSequence): number {
+  let lowest = sequence.position;
+  for (let slot = 0; slot < sequence.cache.shape.slots; slot++) lowest = Math.min(lowest, sequence.nextPosition(slot));
+  if (lowest < sequence.position) sequence.truncate(lowest);
+  return lowest;
 }
