@@ -1,10 +1,11 @@
 /**
  * npm run bench:cache -- [--parts decode,encoding,unused] [--rounds 8] [--pairs 30] [--contexts 4096,8192] [--length 4096]
- *   [--models smollm2,mini] [--only kivi,f32] [--threads 2] [--quick] [--markdown]
+ *   [--models smollm2,mini] [--only kivi,f32] [--threads 2] [--quick] [--markdown] [--docs]
  *
  * What the cache's settings do to speed. decode: tokens a second of full, encoded and evicted caches and of llama.cpp
  * (node-llama-cpp) with its own; encoding: what recipes add to a prefill; unused: what the full cache pays for methods.
- * --only keeps settings whose text holds one of the parts; --markdown prints the tables of the last runs and runs nothing.
+ * --only keeps settings whose text holds one of the parts; --markdown runs nothing and prints the tables of the last runs; --docs
+ * puts them into docs/benchmarks.md.
  * Each part is a record of its own, bench/results/cache-<part>.json.
  */
 import { execFileSync } from 'node:child_process';
@@ -15,6 +16,7 @@ import { type DecodeResult, decodeBlock, decodeRates } from './cache/decode.ts';
 import { ALL, type EncodingResult, encodingBlock, encodingCosts, SCALAR } from './cache/encoding.ts';
 import { type UnusedResult, unusedBlock, unusedCost } from './cache/unused.ts';
 import { Busy } from './lib/busy.ts';
+import { intoDocs } from './lib/docs.ts';
 import { positive, positives } from './lib/flags.ts';
 import { metadata } from './lib/metadata.ts';
 import { MINI, smolLm2 } from './lib/models.ts';
@@ -51,6 +53,7 @@ const { values: flags } = parseArgs({
     threads: { type: 'string', default: '2' },
     quick: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
+    docs: { type: 'boolean', default: false },
   },
 });
 const { quick, only } = flags;
@@ -58,14 +61,14 @@ const { quick, only } = flags;
 const nameOf = (part: Part): string => `${quick ? 'cache-quick' : 'cache'}-${part}`;
 const log = (text: string): boolean => process.stderr.write(`${text}\n`);
 
-if (flags.markdown)
-  console.log(
-    blocks(
-      PARTS.filter(part => hasResult(nameOf(part))).flatMap(part => show(readResult<Results>(nameOf(part)))),
-      'markdown',
-    ),
+if (flags.markdown || flags.docs) {
+  const recorded = PARTS.filter(part => hasResult(nameOf(part))).flatMap(part =>
+    show(readResult<Results>(nameOf(part))),
   );
-else await main();
+  const text = blocks(recorded, 'markdown');
+  console.log(text);
+  if (flags.docs) intoDocs('benchmarks.md', 'cache', text);
+} else await main();
 
 async function main(): Promise<void> {
   const rounds = positive('rounds', flags.rounds ?? (quick ? '1' : '8'));

@@ -1,9 +1,10 @@
 /**
- * npm run bench:peak -- [--model a.gguf] [--tokens 8192] [--only snapkv,kivi] [--threads 2] [--quick] [--markdown]
+ * npm run bench:peak -- [--model a.gguf] [--tokens 8192] [--only snapkv,kivi] [--threads 2] [--quick] [--markdown] [--docs]
  *
  * Bytes under every method of the registry, at its defaults and at keep=0.25 where it has that option, against the full
- * cache, a fresh process each: a prompt of real text, then 64 steps of decoding, `tokens` in all. --markdown prints the table of the last
- * run and runs nothing.
+ * cache, a fresh process each: a prompt of real text, then 64 steps of decoding, `tokens` in all. --only runs some anew and
+ * leaves the other rows of the record (each says of which commit it is). --markdown runs nothing and prints the table of the record;
+ * --docs puts it into docs/benchmarks.md.
  */
 import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -12,10 +13,11 @@ import { METHODS } from '../src/methods/index.ts';
 import { optionsOf } from '../src/methods/options.ts';
 import type { Method } from '../src/methods/types.ts';
 import { Child } from './lib/child.ts';
+import { intoDocs } from './lib/docs.ts';
 import { chosen, positive } from './lib/flags.ts';
 import { metadata } from './lib/metadata.ts';
 import { MINI } from './lib/models.ts';
-import { readResult, writeResult } from './lib/result.ts';
+import { hasResult, readRecord, readResult, writeResult } from './lib/result.ts';
 import { type Block, blocks, mebibytes } from './lib/table.ts';
 
 /** Steps of decoding: methods that decide at each step, or when a page is full, do so. */
@@ -33,6 +35,7 @@ interface Stats {
 
 interface Row {
   readonly recipe: string;
+  readonly commit?: string;
   readonly failed?: string;
   /** After the prompt, and at the end. */
   readonly prompt?: Stats;
@@ -58,14 +61,18 @@ const { values: flags } = parseArgs({
     threads: { type: 'string', default: '2' },
     quick: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
+    docs: { type: 'boolean', default: false },
   },
 });
 // A quick run is a look, not a record.
 const NAME = flags.quick ? 'peak-quick' : 'peak';
 const methods: readonly Method[] = METHODS;
 
-if (flags.markdown) console.log(blocks([show(readResult<Results>(NAME))], 'markdown'));
-else await main();
+if (flags.markdown || flags.docs) {
+  const text = blocks([show(readResult<Results>(NAME))], 'markdown');
+  console.log(text);
+  if (flags.docs) intoDocs('benchmarks.md', 'peak', text);
+} else await main();
 
 async function main(): Promise<void> {
   const tokens = positive('tokens', flags.tokens ?? (flags.quick ? '1024' : '8192'));
@@ -74,22 +81,39 @@ async function main(): Promise<void> {
   const recipes = methods.filter(({ name }) => name !== 'full').flatMap(recipesOf);
   const run = metadata();
   const profiles = new Map<string, unknown>();
+  const model = basename(flags.model);
+  const wanted = new Set(['full', ...chosen(recipes, text => text, flags.only)]);
   const rows: Row[] = [];
-  for (const recipe of ['full', ...chosen(recipes, text => text, flags.only)]) {
+  for (const recipe of ['full', ...recipes]) {
+    if (!wanted.has(recipe)) {
+      const old = recorded(model, tokens).find(row => row.recipe === recipe);
+      if (old) rows.push(old);
+      continue;
+    }
     process.stderr.write(`${recipe}\n`);
+    const { commit } = run;
     try {
-      rows.push(await measure(recipe, { tokens, threads, profiles }));
+      rows.push({ commit, ...(await measure(recipe, { tokens, threads, profiles })) });
     } catch (error) {
-      rows.push({ recipe, failed: (error instanceof Error ? error.message : String(error)).split('\n')[0] });
+      const failed = (error instanceof Error ? error.message : String(error)).split('\n')[0];
+      rows.push({ recipe, commit, failed });
     }
   }
   const full = rows[0].end?.cachePeak ?? Number.NaN;
   const overHalf = rows
     .filter(({ recipe, end }) => recipe.includes(`keep=${KEEP}`) && end && end.cachePeak > full / 2)
     .map(({ recipe }) => recipe);
-  const results: Results = { model: basename(flags.model), tokens, steps: STEPS, rows, overHalf };
+  const results: Results = { model, tokens, steps: STEPS, rows, overHalf };
   console.log(blocks([show(results)], 'text'));
   console.log(`\nwritten to ${writeResult(NAME, run, results)}`);
+}
+
+/** Rows of the record, where it is of the same size. */
+function recorded(model: string, tokens: number): readonly Row[] {
+  if (!hasResult(NAME)) return [];
+  const { run, results } = readRecord<Results>(NAME);
+  const same = results.model === model && results.tokens === tokens;
+  return same ? results.rows.map(row => ({ commit: run.commit, ...row })) : [];
 }
 
 /** Those of a method that are measured: its defaults, and a quarter kept. */

@@ -13,9 +13,13 @@ export function writeResult(name: string, run: Metadata, results: unknown): stri
   return path;
 }
 
-/** The results of the last run of that name. */
+/** The last run of that name. */
+export function readRecord<T>(name: string): { readonly run: Metadata; readonly results: T } {
+  return JSON.parse(readFileSync(`${FOLDER}/${name}.json`, 'utf8')) as { run: Metadata; results: T };
+}
+
 export function readResult<T>(name: string): T {
-  return (JSON.parse(readFileSync(`${FOLDER}/${name}.json`, 'utf8')) as { results: T }).results;
+  return readRecord<T>(name).results;
 }
 
 export function hasResult(name: string): boolean {
