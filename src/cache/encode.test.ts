@@ -398,6 +398,29 @@ describe('on the reference executor', () => {
     checkInvariants(cache, [sequence]);
   });
 
+  test('draws on what its sequence has been promised, which is whole again once the old pages are gone', () => {
+    const budget = new CacheBudget(1 << 20);
+    const { sequence, model } = open(plain(), { limit: budget });
+    appendRows(cache, sequence, model, 128, random);
+    sequence.reserve(100);
+    compare(cache, sequence, model);
+    const { reserved } = cache.stats();
+    // Others take all that is free.
+    const others = budget.free - 400;
+    budget.take(others);
+    sequence.prepareEncode([{ ...item, to: 128 }]).apply();
+    recode(model, 0, 0, 128, { k: 0.02, v: 0.02 });
+    expect(cache.stats().reserved).toBe(reserved);
+    sequence.prepareEncode([{ ...item, slot: 1, to: 128 }]).discard();
+    expect(cache.stats().reserved).toBe(reserved);
+    const gained = budget.free;
+    budget.take(gained);
+    appendRows(cache, sequence, model, 100, random);
+    compare(cache, sequence, model);
+    checkInvariants(cache, [sequence]);
+    budget.give(others + gained);
+  });
+
   test('what a sequence holds is itemised', () => {
     const { sequence, model } = open(plain(), { pages: { ...f32, columns: ['bias'] } });
     appendRows(cache, sequence, model, 128, random);

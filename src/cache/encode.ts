@@ -37,7 +37,7 @@ export function prepareEncode(c: Content, items: readonly EncodeItem[]): Prepare
     for (const [view, jobs] of checkItems(c, items, holds)) cuts.set(view, cutsOf(c, view, jobs, targets));
     let needed = 0;
     for (const { layout } of targets.list) needed += layout.cellBytes;
-    account.require(needed, 'plan', items.length, false);
+    account.require(needed, 'plan', items.length, true);
     for (const target of targets.list) makePage(c, target, targets.runs);
     encodeTargets(c, targets);
     const lists = [...cuts].map(([view, cuts]) => {
@@ -62,7 +62,7 @@ function makePage(c: Content, target: Target, runs: readonly number[]): void {
   const { layout, job, block } = target;
   const shape: PageShape = { layout, pageBytes: layout.cellBytes, slot: job.slot, slots: 1 };
   target.block = -1;
-  const page = pages.create(shape, block, c.account, false);
+  const page = pages.create(shape, block, c.account, true);
   target.page = page;
   const cell = pages.address[page]!;
   if (job.sharedK) pages.setShared(page, cell, 'k', job.sharedK);

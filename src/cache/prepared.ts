@@ -35,7 +35,7 @@ export class Replacement implements PreparedPlan {
     this.#growths = growths;
     try {
       for (const { view, list } of lists) {
-        const growth = content.stageGrowth(view, list.count, false);
+        const growth = content.stageGrowth(view, list.count, true);
         if (growth) growths.push(growth);
       }
     } catch (error) {

@@ -87,7 +87,7 @@ export class CacheSequence {
 
   /**
    * Promises room for `tokens` more rows in every slot (positions ascending): they will not meet `kv_cache_full`.
-   * Replaces an earlier promise; 0 gives it back. Raises `kv_cache_full` (KvCacheFullError: needed, free) and changes nothing.
+   * Replaces an earlier promise; 0 gives it back. Encoding draws on it until the old pages are gone. Raises `kv_cache_full` (KvCacheFullError: needed, free) and changes nothing.
    */
   reserve(tokens: number): void {
     if (!(Number.isInteger(tokens) && tokens >= 0 && tokens < 2 ** 31)) {

@@ -54,7 +54,7 @@ export class SharedTable {
   create(halves: Uint16Array, account: Account): SharedEntry {
     const block = blockBytes(halves.length * 2);
     const bytes = block + SHARED_ENTRY_BYTES;
-    account.charge(bytes, 'shared', halves.length, false);
+    account.charge(bytes, 'shared', halves.length, true);
     let address: number;
     try {
       address = this.#memory.alloc(block);

@@ -4,7 +4,7 @@ import type { Content } from './content.ts';
 export function setState(c: Content, name: string, value: unknown): void {
   const before = c.states.get(name)?.bytes ?? 0;
   const bytes = value === undefined ? 0 : name.length * 2 + stateBytes(value);
-  if (bytes > before) c.account.charge(bytes - before, 'state', name, false);
+  if (bytes > before) c.account.charge(bytes - before, 'state', name, true);
   else c.account.refund(before - bytes);
   c.stateBytes += bytes - before;
   if (value === undefined) c.states.delete(name);

@@ -32,6 +32,8 @@ export class Request {
   run: Run | null = null;
   /** Met a full cache on its way: to be started again once nothing else runs. */
   alone = false;
+  /** Takes room as it needs it, without a promise: nothing is admitted beside it. */
+  unpromised = false;
   answers: Answer[] = [];
   layerPrefill: LayerPrefill | null = null;
   readonly #arrived = performance.now();

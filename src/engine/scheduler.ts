@@ -1,3 +1,4 @@
+import { PAGE_TOKENS } from '../../kernels/abi.ts';
 import type { KvCache } from '../cache/cache.ts';
 import type { CacheSequence } from '../cache/sequence.ts';
 import type { FormatName } from '../cache/types.ts';
@@ -113,7 +114,7 @@ export class Scheduler {
   #admit(): void {
     while (this.#waiting.length > 0 && this.#running.length < this.#options.maxRunning) {
       const request = this.#waiting[0]!;
-      if (request.alone && this.#running.length > 0) return;
+      if (this.#running.length > 0 && (request.alone || this.#running[0]!.unpromised)) return;
       try {
         if (!this.#open(request)) return;
       } catch (error) {
@@ -131,20 +132,18 @@ export class Scheduler {
     const format = this.#format(request);
     const { program } = request;
     const taken = request.session?.take(request.prompt, format, program) ?? null;
-    const n = request.options.n ?? 1;
     const sequence =
       taken?.sequence ??
       this.#cache.create({
         pages: program ? program.pages(format) : { formatK: format, formatV: format },
         owner: request.session?.id ?? 'request',
       });
-    // How much a recipe leaves of the prompt is not known yet: the answer's rows are promised, and one layer of the prompt.
+    // How much a recipe leaves of the prompt is not known yet: the answers' rows are promised, and one layer of the prompt.
     const rest = request.prompt.length - (taken?.shared ?? 0);
-    const tokens =
-      (program ? Math.ceil(rest / this.#cache.shape.slots) : request.prompt.length) + n * request.maxTokens;
+    const tokens = (program ? Math.ceil(rest / this.#cache.shape.slots) : request.prompt.length) + answerRows(request);
     for (;;) {
       try {
-        sequence.reserve(tokens);
+        if (!request.unpromised) sequence.reserve(tokens);
         // The full cache has no method to see them, but a session's next turn may have one.
         if (program || request.session) setSegments(sequence, request.segments, taken?.shared ?? 0);
         break;
@@ -154,8 +153,13 @@ export class Scheduler {
           idle.drop();
           continue;
         }
+        const alone = this.#running.length === 0;
+        if (alone && program && !request.unpromised) {
+          request.unpromised = true;
+          continue;
+        }
         sequence.free();
-        if (this.#running.length === 0) throw error;
+        if (alone) throw error;
         return false;
       }
     }
@@ -245,14 +249,26 @@ export class Scheduler {
     request.layerPrefill ??= new LayerPrefill(this.#forward, sequence!, prompt, cached, run);
     try {
       if (!(await request.layerPrefill.next())) return;
-      if (run) sequence!.reserve((request.options.n ?? 1) * request.maxTokens);
+      if (run) this.#promiseAnswers(request);
     } catch (error) {
-      if (!this.#postpone(request, KvasirError.from(error))) throw error;
-      return;
+      if (this.#postpone(request, KvasirError.from(error))) return;
+      throw error;
     }
     await request.layerPrefill.finish('last', (_work, _row, logits) => this.#startAnswers(request, logits));
     request.layerPrefill = null;
     if (request.answers.every(answer => answer.finish)) this.#finish(request);
+  }
+
+  /** What the prompt has left free is promised to the answers; a recipe may need less of it, so alone it goes on without. */
+  #promiseAnswers(request: Request): void {
+    if (request.unpromised) return;
+    try {
+      request.sequence!.reserve(answerRows(request));
+    } catch (error) {
+      if (this.#running.length > 1) throw error;
+      request.sequence!.reserve(0);
+      request.unpromised = true;
+    }
   }
 
   /** A recipe's prompt that met a full cache beside others starts again when they are done. */
@@ -274,6 +290,8 @@ export class Scheduler {
     const n = request.options.n ?? 1;
     const kept = n > 1 ? logits.slice() : logits;
     request.firstToken();
+    // A fork has no part in a promise: each answer gets its own.
+    if (n > 1) request.sequence!.reserve(0);
     for (let index = 0; index < n; index++) {
       const own = index === n - 1;
       const sequence = own ? request.sequence! : request.sequence!.fork();
@@ -302,6 +320,7 @@ export class Scheduler {
       });
     }
     request.sequence = null;
+    if (n > 1 && !request.unpromised) for (const { sequence } of request.answers) sequence.reserve(request.maxTokens);
     for (const answer of request.answers) {
       if (n > 1) logits.set(kept);
       request.parts.push(this.#advance(request, answer, logits));
@@ -370,6 +389,11 @@ export class Scheduler {
       this.#fail(request, KvasirError.from(error), true);
     }
   }
+}
+
+/** Rows to promise to the answers together. Those of several may each have a copy of the prompt's last page, and a page of their own begun. */
+function answerRows({ options: { n = 1 }, maxTokens }: Request): number {
+  return n === 1 ? maxTokens : n * (maxTokens + 2 * PAGE_TOKENS);
 }
 
 /** Bytes of the answers' caches together. They are forks of one prompt: what is not an answer's own is shared by all. */
