@@ -164,7 +164,7 @@ export class PlainCache {
         this.#state ??= init();
         return this.#state as T;
       },
-      random: () => plainRandom(this.#seed * 7919 + layer),
+      random: () => plainRandom(this.#seed * 7919 + layer + 104729 * this.seen),
       signal: request => plainSignal(scene, request),
     };
   }

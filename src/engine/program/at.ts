@@ -81,7 +81,10 @@ export class AtLayer implements CacheLayer {
   }
 
   random(): () => number {
+    // Other draws at each chunk and turn: an entry that lasts meets new ones.
     let hash = Math.imul(this.#seed ^ 0x9e3779b9, 0x85ebca6b) ^ this.layer;
+    hash = Math.imul(hash ^ this.seen, 0xc2b2ae35);
+    hash ^= hash >>> 15;
     for (const character of this.#key) hash = Math.imul(hash ^ character.charCodeAt(0), 0x01000193);
     const random = new Random(hash >>> 0);
     return () => random.next();
