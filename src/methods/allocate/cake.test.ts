@@ -1,7 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import { snapkv } from '../keep/snapkv.ts';
 import { PlainCache, plainModel, plainPrompt, plainRandom } from '../testing.ts';
-import { best, cakeBudgets, cakePreference, differences, range, windowScores } from '../testing-cards.ts';
+import {
+  best,
+  cakeBudgets,
+  cakePreference,
+  differences,
+  pool as plainPool,
+  range,
+  windowScores,
+} from '../testing-cards.ts';
 import { held, keeps, lengths, runPlain, SHAPES, SIZES } from '../testing-policy.ts';
 import { PlainDecoder } from '../testing-step.ts';
 import { cake } from './cake.ts';
@@ -55,6 +63,36 @@ describe.each([...SHAPES, { layers: 6, kvHeads: 1, group: 2 }])('%o', shape => {
         expect(differences(kept, expected, indicator)).toEqual([]);
       }
     });
+  });
+});
+
+test.each([
+  ['max', 'mean'],
+  ['mean', 'max'],
+  ['max', 'max'],
+  ['mean', 'sum'],
+] as const)('pool=%s, group=%s: of mean and variance together', (pool, group) => {
+  const rows = 130;
+  const shape = { layers: 2, kvHeads: 2, group: 3 };
+  const { cache, attention } = runPlain(cake, { budget: 40, window: 8, gamma: 20, pool, group }, rows, shape);
+  held(cache).forEach((heads, layer) => {
+    for (const [head, kept] of heads.entries()) {
+      const members = attention[layer]!.slice(3 * head, 3 * head + 3).map(matrix => {
+        const columns = range(rows - 8).map(i => matrix.slice(-8).map(row => row[i]!));
+        const sums = columns.map(column => {
+          const mean = column.reduce((a, b) => a + b, 0) / 8;
+          return mean + (20 * column.reduce((a, b) => a + (b - mean) ** 2, 0)) / 7;
+        });
+        return plainPool(sums, pool, 5);
+      });
+      const indicator = range(rows - 8).map(i => {
+        const values = members.map(member => member[i]!);
+        if (group === 'max') return Math.max(...values);
+        return values.reduce((a, b) => a + b, 0) / (group === 'sum' ? 1 : 3);
+      });
+      const expected = [...best(indicator, kept.length - 8), ...range(8).map(i => rows - 8 + i)];
+      expect(differences(kept, expected, indicator)).toEqual([]);
+    }
   });
 });
 

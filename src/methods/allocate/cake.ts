@@ -4,7 +4,7 @@ import { keepsAll, tokensKept } from '../shared/budget.ts';
 import { attention, pooled } from '../shared/expressions.ts';
 import { keepBest } from '../shared/keep.ts';
 import { group, pooling, window, withBudget } from '../shared/options.ts';
-import { windowScore } from '../shared/window-score.ts';
+import { groupedScores, pooledScores } from '../shared/pool.ts';
 import type { AttentionSignal } from '../types.ts';
 import { best, lnTotal, settle } from './cascade.ts';
 
@@ -54,7 +54,7 @@ export const cake = defineMethod({
     if (keepsAll(options)) return {};
     const { window, gamma } = options;
     const last = model.layers - 1;
-    const mean = windowScore(options);
+    const mean: AttentionSignal = { signal: 'attention', rows: window, reduce: 'mean', drop: window };
     const variance: AttentionSignal = { ...mean, reduce: 'variance' };
     const spread: AttentionSignal = {
       signal: 'attention',
@@ -74,7 +74,10 @@ export const cake = defineMethod({
         const { preferences, budgets, indicators } = state(at);
         const means = at.signal(mean);
         const variances = at.signal(variance);
-        indicators[layer] = means.map((head, h) => head.map((value, i) => value + gamma * variances[h]![i]!));
+        // A maximum of sums is no sum of maxima: mean and variance meet before they are pooled and reduced over a group.
+        const sums = means.map((head, h) => head.map((value, i) => value + gamma * variances[h]![i]!));
+        const pooling = sums.map(head => pooledScores(head, options.pool, options.width));
+        indicators[layer] = groupedScores(pooling, options.group, model.group);
         preferences[layer] = lnTotal(at.signal(spread)) / options.entropy + lnTotal(at.signal(shift)) / options.shift;
         const share = tokensKept(options, at, window) - window;
         // A finished layer has no more than the stage before left it.
