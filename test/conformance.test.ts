@@ -141,18 +141,23 @@ describe.each(MODELS)('$name', ({ path, mode, prompt }) => {
     checkBytes(one);
   });
 
-  test.each(methods.map(method => [neutralOf(method)]))('%s is the full cache', async kv => {
-    const given = [...tokens(prompt, 1), ...tokens(20, 3)];
+  test.each(methods.map(method => [neutralOf(method)]))('%s is the full cache, in a second prompt too', async kv => {
+    const parts = [tokens(prompt, 1), tokens(70, 2), tokens(20, 3)] as const;
+    const given = parts.flat();
     const full: Float32Array[] = [];
     const sequence = model.cache.create({ owner: 'test', pages: { formatK: 'f32', formatV: 'f32' } });
     await runForced(model.forward, sequence, given, 'layer', prompt - 1, (work, row, logits) => {
-      const at = work.position + row - (prompt - 1);
-      if (at >= 0) full[at] = logits.slice();
+      full[work.position + row] = logits.slice();
     });
     sequence.free();
     using neutral = new Written(model, kv);
-    const logits = [await neutral.prompt(given.slice(0, prompt)), ...(await force(neutral, given.slice(prompt)))];
-    for (const [i, row] of logits.entries()) expect(difference(row, full[i]!)).toBeLessThan(2e-2);
+    const first = await neutral.prompt(parts[0]);
+    using forked = neutral.fork();
+    const steps = await force(forked, parts[1].slice(0, 20));
+    for (const [i, row] of [first, ...steps].entries())
+      expect(difference(row, full[prompt - 1 + i]!)).toBeLessThan(2e-2);
+    const second = [await neutral.prompt(parts[1]), ...(await force(neutral, parts[2]))];
+    for (const [i, row] of second.entries()) expect(difference(row, full[prompt + 69 + i]!)).toBeLessThan(2e-2);
   });
 });
 

@@ -56,8 +56,8 @@ export class LayerPrefill {
   /** Runs one unit; true when the last layer's attention is done for all rows. */
   async next(): Promise<boolean> {
     this.#store ??= await this.#beginChunk();
-    const work = this.#work(this.#done, Math.min(this.#tile, this.#rows - this.#done), 'none');
     if (this.#done === 0 && this.#phase !== 'attend') this.#record();
+    const work = this.#work(this.#done, this.#nextRows(), 'none');
     if (this.#phase === 'attend') this.#attend(work, this.#store);
     else {
       this.#sequence.prepareAppend(work.rows, work.positions, this.#layer, this.#layer + 1);
@@ -70,7 +70,8 @@ export class LayerPrefill {
     this.#done += work.rows;
     if (this.#done < this.#rows) return false;
     if (this.#phase === 'project') {
-      this.#choose();
+      this.#done = 0;
+      this.#phase = 'attend';
       return false;
     }
     this.#endProbe();
@@ -147,17 +148,30 @@ export class LayerPrefill {
     this.#phase = 'project';
   }
 
-  /** All rows of the chunk are projected: what they read of the layer is chosen. */
-  #choose(): void {
-    const { address, rows, positions } = this.#probe!;
-    this.#run!.retrieval!.prompt(this.#layer, { address, rows, position: row => positions[row]! });
-    this.#done = 0;
-    this.#phase = 'attend';
+  /** Rows of the next unit: a tile, or what is left of a window of rows that read the same. */
+  #nextRows(): number {
+    const rows = Math.min(this.#tile, this.#rows - this.#done);
+    if (this.#phase !== 'attend') return rows;
+    const window = this.#run!.retrieval!.promptWindow(this.#layer);
+    return Math.min(rows, window - (this.#done % window));
+  }
+
+  /** All rows of the chunk are projected: where a window of them begins, what it reads of the layer is chosen. */
+  #choose(width: number): void {
+    const { retrieval } = this.#run!;
+    const window = retrieval!.promptWindow(this.#layer);
+    const first = this.#done;
+    if (first % window !== 0) return;
+    const { address, positions } = this.#probe!;
+    const rows = Math.min(window, this.#rows - first);
+    const queries = { address: address + first * width * 4, rows, position: (row: number) => positions[first + row]! };
+    retrieval!.prompt(this.#layer, queries, this.#rows);
   }
 
   #attend(work: Work, store: RowStore): void {
     const { q, memory, config } = this.#forward.workspace;
     const width = config.heads * config.headDim;
+    this.#choose(width);
     const { address, positions } = this.#probe!;
     const from = address / 4 + this.#done * width;
     memory.f32.copyWithin(q / 4, from, from + work.rows * width);

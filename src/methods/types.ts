@@ -201,7 +201,7 @@ export interface CacheLayer {
   column(name: string, head: number, layer?: number): Float32Array;
   /** The method's state for this sequence: a plain object, made by `init` at first use; forks with the sequence and counts as bytes. */
   state<T extends object>(init: () => T): T;
-  /** Numbers in [0, 1) that depend on the request's seed, the layer and the method alone. */
+  /** Numbers in [0, 1) that depend on the request's seed, the tokens seen, the layer and the method alone. */
   random(): () => number;
 }
 
@@ -630,10 +630,11 @@ export interface RetrieveRule {
   /** Rows fetched before that may stay in the arena unread, chosen ones counted; the least recently chosen units go. Default 0. */
   readonly resident?: number;
   /**
-   * Rows of a prompt (chunk) that has units before it read the units of one choice, made with one probe query for all of them:
-   * the mean of their queries, or one in which queries that stand out weigh more. Absent: they read what is resident.
+   * What rows of a prompt read that has units before it. With one probe query, all rows of a chunk read the units of one
+   * choice: the mean of their queries, or one in which queries that stand out weigh more. With windows, so many rows after
+   * another choose by all of their queries. Absent: they read what is resident.
    */
-  readonly prompt?: 'mean' | ActivationProbe;
+  readonly prompt?: 'mean' | ActivationProbe | WindowProbe;
 }
 
 export type UnitScore =
@@ -682,4 +683,9 @@ export type UnitChoice =
 export interface ActivationProbe {
   readonly horizon: number;
   readonly warmup: number;
+}
+
+/** A unit's score is the mean over the rows of `window` (`bounds`: the maximum), as over query heads. Not for `cosine`. */
+export interface WindowProbe {
+  readonly window: number;
 }

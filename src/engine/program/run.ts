@@ -141,6 +141,7 @@ export class Run implements StepHooks {
       for (let layer = 0; layer < this.program.model.layers; layer++)
         state.rules[n]![layer] = policy.step?.(layer, new AtLayer(this.#at(n, layer))) ?? null;
     this.sequence.setState(STATE, state);
+    this.retrieval?.endPrompt();
   }
 
   beforeAttention(layer: number, { address, row, position }: QueryRow): void {

@@ -12,6 +12,20 @@ export function queryStatistics(width: number): QueryStatistics {
   return { windows: 0, mean: new Float64Array(width), variance: new Float64Array(width) };
 }
 
+/** Rows f32 [rows][width] cut into `parts` of equal width: f32 [parts][rows][width / parts]. */
+export function byHead(rows: Float32Array, width: number, parts: number): Float32Array {
+  const count = rows.length / width;
+  if (count === 1) return rows;
+  const size = width / parts;
+  const out = new Float32Array(rows.length);
+  for (let part = 0; part < parts; part++)
+    for (let row = 0; row < count; row++) {
+      const from = row * width + part * size;
+      out.set(rows.subarray(from, from + size), (part * count + row) * size);
+    }
+  return out;
+}
+
 /** The mean of rows f32 [rows][width]. */
 export function meanQuery(rows: Float32Array, width: number): Float32Array {
   return weightedQuery(rows, width, new Float64Array(rows.length / width).fill(1));

@@ -3,7 +3,7 @@ import type { RetrieveRule } from '../../methods/types.ts';
 import { chooseCount, chooseLevels, chooseTokens } from './choose.ts';
 import { evenness, layerPart } from './entropy.ts';
 import { chooseHalving } from './halving.ts';
-import { activationQuery, meanQuery, type QueryStatistics, queryStatistics } from './probe-query.ts';
+import { activationQuery, byHead, meanQuery, type QueryStatistics, queryStatistics } from './probe-query.ts';
 import { meanCosine, type Turning, turnQueries } from './queries.ts';
 import { groupRuns, type RunIndex, runIndex, updateRuns } from './runs.ts';
 import { boundOf, boundScore, cosineScores, type UnitKeys, unitScores } from './score.ts';
@@ -90,7 +90,7 @@ export class Retrieval {
     const rule = this.#rules[layer];
     if (!rule) return;
     this.counts.steps++;
-    this.#run(layer, rule, query, 'step');
+    this.#run(layer, rule, query, 1, 'step');
     this.#count(layer);
   }
 
@@ -104,11 +104,26 @@ export class Retrieval {
     return false;
   }
 
-  /** Before the attention of all rows of a prompt (chunk), the last entries of the layer's views. */
-  prompt(layer: number, queries: RawQueries): void {
+  /** How many rows of a prompt choose together at a layer. */
+  promptWindow(layer: number): number {
+    const prompt = this.#rules[layer]?.prompt;
+    return typeof prompt === 'object' && 'window' in prompt ? prompt.window : Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * Before the attention of rows of a prompt (chunk) that choose together.
+   * @param rows of the whole chunk, the last entries of the layer's views
+   */
+  prompt(layer: number, queries: RawQueries, rows: number): void {
     this.#partial = -1;
     const rule = this.#rules[layer];
-    if (rule?.prompt !== undefined) this.#run(layer, rule, queries, 'prompt');
+    if (rule?.prompt !== undefined) this.#run(layer, rule, queries, rows, 'prompt');
+  }
+
+  /** A prompt has been read: the first step after it chooses, however alike it is to the last one before. */
+  endPrompt(): void {
+    const { layers } = this.#sequence.state<State>(STATE)!;
+    for (const [layer, at] of layers.entries()) at.steps = this.#rules[layer]?.renew?.most ?? 0;
   }
 
   /** What a layer's rows read is as it was before `step` or `prompt`: everything resident. */
@@ -129,14 +144,13 @@ export class Retrieval {
       : this.#sequence.writeRanges(layer, head, values, count, address);
   }
 
-  #run(layer: number, rule: RetrieveRule, queries: RawQueries, what: 'step' | 'prompt'): void {
+  #run(layer: number, rule: RetrieveRule, queries: RawQueries, rows: number, what: 'step' | 'prompt'): void {
     const state = this.#sequence.state<State>(STATE)!;
     const at = state.layers[layer]!;
     const first = this.#rules.findIndex(Boolean);
     if (layer === first && rule.choose.by === 'entropy')
       state.left = rule.choose.mean * this.#rules.filter(Boolean).length;
     const query = this.#query(layer, rule, queries, at);
-    const rows = queries.rows;
     const stays = what === 'step' && this.#stays(at, rule, query);
     if (!stays) this.#select(layer, rule, query, state, rows);
     this.#show(layer, rule, at, rows);
@@ -157,7 +171,7 @@ export class Retrieval {
           this.counts.rows += this.#sequence.fetch(layer, head, pieces, rule.resident ?? 0);
   }
 
-  /** One query for the rows, after RoPE. */
+  /** One query for the rows, after RoPE; with windows all of them, head by head: f32 [kvHeads][rows][group][headDim]. */
   #query(layer: number, rule: RetrieveRule, { address, rows, position }: RawQueries, at: LayerState): Float32Array {
     const { heads, headDim } = this.#turning.config;
     const { f32 } = this.#sequence.cache.memory;
@@ -165,9 +179,11 @@ export class Retrieval {
     const where = distance === null ? position : () => distance;
     const turned = turnQueries(f32, this.#turning, layer, address / 4, rows, where);
     const width = heads * headDim;
-    if (rule.prompt === undefined || rule.prompt === 'mean') return rows === 1 ? turned : meanQuery(turned, width);
+    const { prompt = 'mean' } = rule;
+    if (prompt === 'mean') return rows === 1 ? turned : meanQuery(turned, width);
+    if ('window' in prompt) return byHead(turned, width, this.#turning.config.kvHeads);
     at.statistics ??= queryStatistics(width);
-    return activationQuery(turned, width, at.statistics, rule.prompt);
+    return activationQuery(turned, width, at.statistics, prompt);
   }
 
   #stays(at: LayerState, { renew }: RetrieveRule, query: Float32Array): boolean {
@@ -214,7 +230,7 @@ export class Retrieval {
     return [scores[0]!.map((_, unit) => scores.reduce((sum, of) => sum + of[unit]!, 0) / scores.length)];
   }
 
-  /** Queries of the heads that share a KV head. */
+  /** Queries of the heads that share a KV head, of all rows that choose together. */
   #group(query: Float32Array, head: number): Float32Array {
     const width = query.length / this.#turning.config.kvHeads;
     return query.subarray(head * width, (head + 1) * width);

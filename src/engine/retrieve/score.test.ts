@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { boundsOf } from '../../cache/unit-index.ts';
 import { plainRandom } from '../../methods/testing.ts';
-import { activationQuery, meanQuery, queryStatistics } from './probe-query.ts';
+import { activationQuery, byHead, meanQuery, queryStatistics } from './probe-query.ts';
 import { meanCosine } from './queries.ts';
 import { groupRuns } from './runs.ts';
 import { boundOf, boundScore, cosineScores, unitScores } from './score.ts';
@@ -79,6 +79,30 @@ test('groups of runs have the bounds of all their keys', () => {
     expect(index.subarray(group * 2 * d, (group + 1) * 2 * d)).toEqual(
       boundsOf(keys, d, group * 8, Math.min(28, group * 8 + 8)),
     );
+});
+
+test.each([1, 5])('%i rows that choose together: the mean of their scores, or the greatest bound', rows => {
+  const [d, heads, group] = [4, 2, 3];
+  const width = heads * group * d;
+  const queries = draw(rows * width);
+  const byHeads = byHead(queries, width, heads);
+  for (let head = 0; head < heads; head++) {
+    const size = rows * group * d;
+    const mine = byHeads.subarray(head * size, (head + 1) * size);
+    const each = Array.from({ length: rows }, (_, row) => {
+      const from = row * width + head * group * d;
+      return queries.subarray(from, from + group * d);
+    });
+    const units = { count: 6, index: draw(6 * d) };
+    const means = each.map(row => unitScores({ by: 'mean' }, row, units, d));
+    const bounds = { count: 6, index: draw(6 * 2 * d) };
+    const most = each.map(row => unitScores({ by: 'bounds' }, row, bounds, d));
+    for (let unit = 0; unit < 6; unit++) {
+      const mean = means.reduce((sum, row) => sum + row[unit]!, 0) / rows;
+      expect(unitScores({ by: 'mean' }, mine, units, d)[unit]!).toBeCloseTo(mean, 9);
+      expect(unitScores({ by: 'bounds' }, mine, bounds, d)[unit]!).toBe(Math.max(...most.map(row => row[unit]!)));
+    }
+  }
 });
 
 describe('one query for a window', () => {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { defineMethod } from '../define.ts';
 import type { PromptLayer } from '../types.ts';
-import { movable, parkHeads, stretches } from './units.ts';
+import { movable, PROMPT_WINDOW, parkHeads, stretches } from './units.ts';
 
 const share = (standard: number, which: string) =>
   z.number().gt(0).max(1).default(standard).describe(`Share of the parked tokens that is read, ${which}`);
@@ -41,7 +41,8 @@ const options = z.object({
  * LeoAM (arXiv 2506.20187, section 4): all but sinks and recent tokens are parked in chunks, known by the least and greatest
  * value of each channel of their keys (the KV abstract). While decoding, chunks are ordered by the upper bound of q . k; the
  * best ones are split in two on the way, so that what is read adapts to where the important tokens lie, except where a lower
- * bound settles it. Bounds of halves lie beside the rows in the file, so that ranking reads no keys.
+ * bound settles it. Bounds of halves lie beside the rows in the file, so that ranking reads no keys. A later prompt reads
+ * likewise, a window of its rows at a time by the greatest bound for any of them: the authors have one prompt.
  * Three tiers: the arena, ordinary memory (`memory`), a file. The authors overlap their transfers with the computation of
  * other layers and compress them; here a step waits for what it reads.
  */
@@ -78,6 +79,7 @@ export const leoam = defineMethod({
         per: 'head',
         choose: { by: 'halving', share: layer < early ? rest.earlyShare : rest.share, most },
         resident,
+        prompt: { window: PROMPT_WINDOW },
       }),
     };
   },

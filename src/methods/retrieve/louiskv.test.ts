@@ -60,6 +60,7 @@ test('reads units under the budget, anew when the query turns', () => {
     per: 'head',
     choose: { by: 'tokens', tokens },
     renew: { cosine, most },
+    prompt: { window: 32 },
   });
   expect(make().retrieve!(0)).toEqual(rule(512, 0.7, 64));
   expect(make({ tau: 2, budget: 1024, most: 1 }).retrieve!(0)).toEqual(rule(1024, 2, 1));

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { defineMethod } from '../define.ts';
 import type { ClusterSignal, Clusters } from '../types.ts';
-import { movable, parkHeads, stretches } from './units.ts';
+import { movable, PROMPT_WINDOW, parkHeads, stretches } from './units.ts';
 
 const options = z.object({
   size: z
@@ -27,7 +27,8 @@ const options = z.object({
 /**
  * LouisKV (arXiv 2510.11292, section 4): the prompt's keys are clustered and parked outside the arena, cluster by cluster;
  * sinks and recent tokens stay. While decoding, units are fetched by q . mean key up to `budget` tokens, and only where the
- * query has turned away from the last step's (cosine below tau).
+ * query has turned away from the last step's (cosine below tau). A later prompt fetches too, a window of its rows at a time:
+ * the authors have one prompt.
  * Decoded tokens that leave the buffer are parked in stretches of `size`; the authors cut them where selections changed.
  */
 export const louiskv = defineMethod({
@@ -61,6 +62,7 @@ export const louiskv = defineMethod({
         per: 'head',
         choose: { by: 'tokens', tokens: budget },
         renew: { cosine: tau, most },
+        prompt: { window: PROMPT_WINDOW },
       }),
     };
   },

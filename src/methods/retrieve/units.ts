@@ -1,5 +1,8 @@
 import type { CacheLayer, ParkAction } from '../types.ts';
 
+/** Rows of a later prompt that read the same units: about a question's, so that each of them has a say. */
+export const PROMPT_WINDOW = 32;
+
 /** Resident entries of a view between sinks and buffer. What has been fetched is parked already and is not among the exact rows. */
 export function movable(at: CacheLayer, head: number, sinks: number, recent: number): Uint32Array {
   const exact = at.exact(head).flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i));
