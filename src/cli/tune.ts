@@ -8,6 +8,7 @@ import { findTask } from '../eval/tasks/index.ts';
 import type { Measured } from '../eval/tune/evaluate.ts';
 import type { TunePlan } from '../eval/tune/plan.ts';
 import { tune as runTune, type TuneResult } from '../eval/tune/tune.ts';
+import { SANE } from '../methods/measured-text.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
 import { BUNDLED } from './eval.ts';
 import { formatBytes, table } from './format.ts';
@@ -66,14 +67,14 @@ const OWN: readonly CliOption[] = [
   {
     key: 'windows',
     flags: '--windows <count>',
-    description: 'windows of text that are searched on',
+    description: 'windows of text that are searched on, at most: they do not overlap',
     accepts: whole(1, 64),
     default: 2,
   },
   {
     key: 'heldOut',
     flags: '--held-out <count>',
-    description: 'windows of other text that the result is held against',
+    description: 'windows of other text that the result is held against, at most',
     accepts: whole(1, 64),
     default: 4,
   },
@@ -200,8 +201,13 @@ function recipeFile({ recipe, verdict, full }: TuneResult, plan: TunePlan, info:
   };
 }
 
-function report({ recipe, found, verdict, full }: TuneResult, plan: TunePlan, out: string | undefined): string {
-  const { tuned, rivals, beatsAll } = verdict;
+function report(
+  { recipe, found, verdict, full, windows }: TuneResult,
+  plan: TunePlan,
+  out: string | undefined,
+): string {
+  const { tuned, rivals, out: beyond, beatsAll } = verdict;
+  const over = 'memory' in plan.goal && tuned.held > plan.goal.memory;
   const row = (each: Measured) => [
     each.recipe,
     formatBytes(Math.round(each.held)),
@@ -218,15 +224,22 @@ function report({ recipe, found, verdict, full }: TuneResult, plan: TunePlan, ou
   ];
   const worse = rivals.filter(each => each.kl <= tuned.kl || each.right > tuned.right).map(({ method }) => method);
   return [
-    `Front of the search, ${plan.length} tokens, ${found.measured} recipes measured, ${found.groups.length} groups of layers:`,
+    `Front of the search, ${plan.length} tokens, ${windows.searched} windows, ${found.measured} recipes measured, ${found.groups.length} groups of layers:`,
     table(['recipe', ...head], found.front.map(row)),
     '',
-    'On text and tasks that were not searched on, beside the best setting of each method that holds no more:',
+    `On ${windows.heldOut} windows and tasks that were not searched on, beside the best setting of each method that holds no more:`,
     table(['', 'recipe', ...head, ...tasks], [tuned, ...rivals].map(rival)),
     '',
     beatsAll
       ? 'The tuned recipe beats every recipe of one method at equal bytes.'
       : `The tuned recipe does not beat every recipe of one method at equal bytes: not ${worse.join(', ')}.`,
+    ...(beyond.length > 0
+      ? [`No setting that was tried holds so little, or suits the model: ${beyond.join(', ')}.`]
+      : []),
+    ...verdict.full
+      .filter(({ right, of }) => right < SANE * of)
+      .map(({ task, right, of }) => `The full cache itself scores ${right}/${of} on ${task}: left out.`),
+    ...(over ? [`On the text held out it holds ${formatBytes(Math.round(tuned.held))}, more than asked for.`] : []),
     '',
     `--kv '${recipe}'`,
     ...(out === undefined ? [] : [`written to ${out}: --kv ${out}`]),

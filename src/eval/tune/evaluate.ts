@@ -1,4 +1,5 @@
 import type { LoadedModel } from '../../engine/loaded-model.ts';
+import { KvasirError } from '../../errors.ts';
 import { type CacheSetting, cacheSetting, FULL } from '../cache-setting.ts';
 import { Feed, type Pause } from '../feed.ts';
 import { Divergence } from '../meters/divergence.ts';
@@ -154,8 +155,18 @@ async function feedWindow(
   return most;
 }
 
-/** `count` windows of `length` tokens, evenly spread over a text. */
-export function windowsIn(tokens: readonly number[], length: number, count: number): number[][] {
+/**
+ * Windows of `length` tokens, evenly spread over a text, which do not overlap: `most`, or as many as there is room for.
+ * @throws KvasirError `invalid_request` where there is room for none
+ */
+export function windowsIn(tokens: readonly number[], length: number, most: number, what = 'text'): number[][] {
+  const count = Math.min(most, Math.floor(tokens.length / length));
+  if (count === 0)
+    throw new KvasirError('invalid_request', `the ${what} is too short for a window of ${length} tokens`, {
+      field: 'text',
+      value: `${tokens.length} tokens`,
+      allowed: `at least ${length} tokens, or a shorter prompt`,
+    });
   const stride = count > 1 ? Math.floor((tokens.length - length) / (count - 1)) : 0;
   return Array.from({ length: count }, (_, i) => tokens.slice(i * stride, i * stride + length));
 }

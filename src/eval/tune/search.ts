@@ -5,9 +5,10 @@ import { clusterLayers } from './cluster.ts';
 import type { Evaluator, Measured } from './evaluate.ts';
 import { bestOf, better, meets } from './goal.ts';
 import { EXACT_BITS, Lane, PARAMETER_BITS } from './lane.ts';
+import { measureMixes } from './mixes.ts';
 import { KEEPERS, KEEPS, type TunePlan } from './plan.ts';
 import { recipeOf, type Sensitivity, sensitivity, WIDTHS } from './sensitivity.ts';
-import { measureSingle, SINGLES } from './singles.ts';
+import { measureSingle, singles } from './singles.ts';
 
 export interface Found {
   /** The best that meets the goal; null where nothing measured does. */
@@ -23,8 +24,9 @@ export type Progress = (what: string, done: number, total: number) => void;
 
 /**
  * Sensitivities of each layer, pruned and clustered; then tables of widths, exact under damages that add up, alone and after
- * methods that drop tokens. What the sums promise is measured, the most promising first; then changes of one or two groups.
- * Every method that is tried alone takes part as it is, so the result is never worse than the best of them on what is searched.
+ * methods that drop tokens. What the sums promise is measured, the most promising first; then changes of one or two groups; then
+ * other encoders after methods that drop tokens. Every method takes part as it is, too, so the result is never worse than the best
+ * of them on what is searched.
  */
 export async function search(
   evaluator: Evaluator,
@@ -34,10 +36,12 @@ export async function search(
 ): Promise<Found> {
   const known = await sensitivity(evaluator, layers, plan.base, (done, total) => progress('sensitivity', done, total));
   const space = spaceOf(known, layers);
-  const candidates = [
-    ...(await alone(evaluator, plan, progress)),
-    ...(await lanes(evaluator, plan, layers, space, progress)),
-  ];
+  const single = await alone(evaluator, plan, progress);
+  const mixed = Math.ceil(plan.trials * MIXES_SHARE);
+  const tables = await lanes(evaluator, { ...plan, trials: plan.trials - mixed }, layers, space, progress);
+  const loss = 'agreement' in plan.goal ? allowed(evaluator.all, plan.goal.agreement) : 0;
+  const mixes = await measureMixes(evaluator, plan.goal, single, loss, mixed, done => progress('mixes', done, mixed));
+  const candidates = [...single, ...tables, ...mixes];
   return {
     best: bestOf(plan.goal, candidates),
     front: frontOf(candidates),
@@ -67,12 +71,16 @@ export function spaceOf(known: Sensitivity, layers: number): Space {
 /** Every method alone, near the goal. */
 async function alone(evaluator: Evaluator, { goal }: TunePlan, progress: Progress): Promise<Measured[]> {
   const measured: Measured[] = [];
-  for (const [i, single] of SINGLES.entries()) {
-    progress('methods alone', i, SINGLES.length);
+  const methods = singles();
+  for (const [i, single] of methods.entries()) {
+    progress('methods alone', i, methods.length);
     measured.push(...(await measureSingle(evaluator, single, goal)));
   }
   return measured;
 }
+
+/** Share of the trials that goes to encoders other than tables. */
+const MIXES_SHARE = 0.3;
 
 /** Lanes that go on after the first round, and the share of the trials that their tables take before changes are drawn. */
 const BEST_LANES = 4;

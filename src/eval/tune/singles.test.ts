@@ -1,10 +1,13 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { testPath } from '../../../test/golden.ts';
+import { METHODS } from '../../methods/index.ts';
+import { parseRecipe } from '../../methods/recipe.ts';
+import type { Method } from '../../methods/types.ts';
 import { bundledCorpus } from '../corpus.node.ts';
 import { openModelForEval } from '../open.node.ts';
 import { Evaluator, windowsIn } from './evaluate.ts';
 import { bestOf } from './goal.ts';
-import { measureSingle } from './singles.ts';
+import { measureSingle, singles } from './singles.ts';
 
 let opened: Awaited<ReturnType<typeof openModelForEval>>;
 let evaluator: Evaluator;
@@ -39,6 +42,43 @@ test('at an agreement the least share comes up that was seen to meet it', async 
 
 test('what the model cannot have measures nothing', async () => {
   expect(
-    await measureSingle(evaluator, { method: 'none', recipes: ['kvtuner(pairs="k8v4*99")'] }, { memory: 1 }),
+    await measureSingle(evaluator, { method: 'none', ladder: ['kvtuner(pairs="k8v4*99")'] }, { memory: 1 }),
   ).toEqual([]);
+});
+
+describe('a ladder', () => {
+  const ladder = [8, 4, 3, 2].map(bits => `kivi(bits=${bits}, residual=64)`);
+  test('ends where two settings fit into a limit of bytes', async () => {
+    const held = (await evaluator.measure(ladder[1]!)).held;
+    const measured = await measureSingle(evaluator, { method: 'kivi', ladder }, { memory: held });
+    expect(measured.map(({ recipe }) => recipe)).toEqual(ladder.slice(0, 3));
+  });
+  test('ends at the first setting that misses an agreement', async () => {
+    const all = [];
+    for (const recipe of ladder) all.push(await evaluator.measure(recipe));
+    const goal = { agreement: all[1]!.agreement };
+    const misses = all.findIndex(({ agreement }) => agreement < goal.agreement);
+    const measured = await measureSingle(evaluator, { method: 'kivi', ladder }, goal);
+    expect(measured).toEqual(misses < 0 ? all : all.slice(0, misses + 1));
+  });
+});
+
+test('every registered method but the controls takes part, and every setting can be read', () => {
+  const all = singles();
+  const names = (METHODS as readonly Method[]).filter(({ family }) => family !== 'control').map(({ name }) => name);
+  expect(all.map(({ method }) => method)).toEqual(names);
+  for (const single of all)
+    for (const recipe of 'at' in single ? [single.at(0.123), single.at(1)] : single.ladder)
+      expect(parseRecipe(recipe).map(({ method }) => method)).toEqual([single.method]);
+});
+
+test('windows do not overlap; a text without room for one is refused', () => {
+  const tokens = Array.from({ length: 1000 }, (_, i) => i);
+  expect(windowsIn(tokens, 300, 4).map(window => [window[0], window.length])).toEqual([
+    [0, 300],
+    [350, 300],
+    [700, 300],
+  ]);
+  expect(windowsIn(tokens, 1000, 4)).toEqual([tokens]);
+  expect(() => windowsIn(tokens, 1001, 1)).toThrow(/too short/);
 });

@@ -13,6 +13,8 @@ export interface TuneResult {
   readonly verdict: Verdict;
   /** Bytes of the full f32 cache, as measured in the search. */
   readonly full: number;
+  /** Windows of text that were searched on, and held out: those asked for, or as many as the texts have room for. */
+  readonly windows: { readonly searched: number; readonly heldOut: number };
 }
 
 export interface TuneEvents {
@@ -28,19 +30,24 @@ export interface TuneEvents {
 export async function tune(model: LoadedModel, plan: TunePlan, events: TuneEvents = {}): Promise<TuneResult> {
   checkTune(plan, model);
   const { length, steps, windows, heldOut, texts } = plan;
-  const cut = (text: string, count: number) =>
-    windowsIn(model.tokenizer.encode(text, { addBos: true }), length + steps, count);
+  const cut = (text: string, count: number, what: string) =>
+    windowsIn(model.tokenizer.encode(text, { addBos: true }), length + steps, count, what);
+  const [searched, held] = [
+    cut(texts.search, windows, 'text to search on'),
+    cut(texts.heldOut, heldOut, 'text held out'),
+  ];
   const progress = (what: string, done: number, total: number) => events.onProgress?.(what, done, total);
-  using evaluator = await Evaluator.open(model, cut(texts.search, windows), steps, events.pause);
+  using evaluator = await Evaluator.open(model, searched, steps, events.pause);
   const found = await search(evaluator, plan, model.shape.layers, progress);
   if (!found.best) throw goalNotMet(plan, evaluator.all);
-  using other = await Evaluator.open(model, cut(texts.heldOut, heldOut), steps, events.pause);
+  using other = await Evaluator.open(model, held, steps, events.pause);
   const verdict = await verify(model, other, found.best.recipe, plan, progress, events.pause);
   return {
     recipe: named(found.best.recipe, model.shape.fingerprint),
     found,
     verdict,
     full: evaluator.all.find(({ recipe }) => recipe === 'full')!.held,
+    windows: { searched: searched.length, heldOut: held.length },
   };
 }
 

@@ -1,12 +1,13 @@
 import type { LoadedModel } from '../../engine/loaded-model.ts';
-import { cacheSetting } from '../cache-setting.ts';
+import { SANE } from '../../methods/measured-text.ts';
+import { type CacheSetting, cacheSetting, FULL } from '../cache-setting.ts';
 import type { Pause } from '../feed.ts';
 import { forced } from '../meters/exact.ts';
-import { createTools, generate } from '../tools.ts';
+import { createTools, generate, type Sample } from '../tools.ts';
 import type { Evaluator, Measured } from './evaluate.ts';
 import { bestOf } from './goal.ts';
 import type { TunePlan } from './plan.ts';
-import { measureSingle, SINGLES } from './singles.ts';
+import { measureSingle, singles } from './singles.ts';
 
 export interface Rival extends Measured {
   readonly method: string;
@@ -21,6 +22,8 @@ export interface Verdict {
   readonly rivals: readonly Rival[];
   /** Methods that none of the settings brings down to these bytes, or that this model cannot use. */
   readonly out: readonly string[];
+  /** By task, what the full cache scores: under 60 % a task supports no claim and is left out of `right` and `of`. */
+  readonly full: readonly { readonly task: string; readonly right: number; readonly of: number }[];
   /** Lower KL than all rivals on text that was not searched on, and no fewer right answers than any. */
   readonly beatsAll: boolean;
 }
@@ -34,40 +37,53 @@ export async function verify(
   progress: (what: string, done: number, total: number) => void = () => {},
   pause?: Pause,
 ): Promise<Verdict> {
-  const samples = samplesOf(model, plan);
-  const score = async (measured: Measured, method: string): Promise<Rival> => {
-    let right = 0;
-    const setting = cacheSetting(measured.recipe);
-    for (const sample of samples) if ((await forced(model, setting, sample, pause)).right.every(Boolean)) right++;
-    return { ...measured, method, right, of: samples.length };
-  };
-  const total = SINGLES.length + 1;
+  const methods = singles();
+  const total = methods.length + 2;
   progress('held out', 0, total);
+  const count = async (setting: CacheSetting, samples: readonly Sample[]): Promise<number> => {
+    let right = 0;
+    for (const sample of samples) if ((await forced(model, setting, sample, pause)).right.every(Boolean)) right++;
+    return right;
+  };
+  const tasks: { task: string; right: number; of: number; samples: readonly Sample[] }[] = [];
+  for (const [task, samples] of samplesOf(model, plan))
+    tasks.push({ task, right: await count(FULL, samples), of: samples.length, samples });
+  const sound = tasks.filter(({ right, of }) => right >= SANE * of).flatMap(({ samples }) => samples);
+  const score = async (measured: Measured, method: string): Promise<Rival> => ({
+    ...measured,
+    method,
+    right: await count(cacheSetting(measured.recipe), sound),
+    of: sound.length,
+  });
+  progress('held out', 1, total);
   const tuned = await score(await evaluator.measure(recipe), 'tuned');
   const rivals: Rival[] = [];
   const out: string[] = [];
   const goal = { memory: tuned.held * 1.02 };
-  for (const [i, single] of SINGLES.entries()) {
+  for (const [i, single] of methods.entries()) {
     const { method } = single;
-    progress('held out', i + 1, total);
+    progress('held out', i + 2, total);
     const best = bestOf(goal, await measureSingle(evaluator, single, goal));
     if (best) rivals.push(await score(best, method));
     else out.push(method);
   }
   rivals.sort((a, b) => a.kl - b.kl);
   const beatsAll = rivals.every(rival => tuned.kl < rival.kl && tuned.right >= rival.right);
-  return { tuned, rivals, out, beatsAll };
+  const full = tasks.map(({ task, right, of }) => ({ task, right, of }));
+  return { tuned, rivals, out, full, beatsAll };
 }
 
 /** Other instances than those of evaluations with small seeds. */
 const HELD_OUT_SEED = 1_000_003;
 
-function samplesOf(model: LoadedModel, { tasks, n, length, books, seed }: TunePlan) {
+function samplesOf(model: LoadedModel, plan: TunePlan): [task: string, samples: Sample[]][] {
+  const { tasks, n, length, books, seed } = plan;
   if (tasks.length === 0) return [];
   const { tokenizer, info } = model;
   const setup = { tokenizer, chat: info.hasChatTemplate, phrasing: 'training' as const, books };
   const tools = createTools(setup);
-  return tasks.flatMap(task =>
+  return tasks.map(task => [
+    task.name,
     Array.from({ length: n }, (_, i) => generate(task, length, HELD_OUT_SEED + seed, i, tools, setup)),
-  );
+  ]);
 }
