@@ -77,6 +77,20 @@ test('of two tasks in turn each kind has its score, and its own claim', () => {
   });
 });
 
+test('two tasks in turn enter the mean of their category by the kinds that support a claim', () => {
+  const two = (cache: string, summary: number, passkey: number) =>
+    cell('summary_with_needles', cache, [summary, passkey], {
+      category: 'multi',
+      kinds: { summary: { count: 1, score: summary }, passkey: { count: 1, score: passkey } },
+    });
+  const by = tableOf('By category', [two('f32', 0, 1), two('h2o', 1, 0.25)]);
+  expect(by.rows.map(row => row.slice(0, 3))).toEqual([
+    ['f32', 'multi-turn', '100'],
+    ['h2o', 'multi-turn', '25'],
+  ]);
+  expect(tableOf('By turn', [two('f32', 0, 1)]).rows[0]!.slice(0, 4)).toEqual(['f32', 'multi-turn', '', '']);
+});
+
 test('what was refused says why, and nothing was written shows no scores', () => {
   const { task, category, generator, mode, length } = cells[0]!;
   const refused: ScbenchCell = {

@@ -161,8 +161,8 @@ function turnTable(cells: readonly ScbenchCell[], measured: readonly Measured[])
     caption: 'By turn: the first one against the later ones',
     head: ['cache', 'mode', 'score 1', 'later', 'nats 1', 'later', 'top-1 1', 'later', 'KL 1', 'later'],
     rows: bySetting(cells, measured, own => [
-      claimedScore(cells, own, turns => turns.slice(0, 1)),
-      claimedScore(cells, own, turns => turns.slice(1)),
+      claimedTurns(cells, own, turns => turns.slice(0, 1)),
+      claimedTurns(cells, own, turns => turns.slice(1)),
       of(own, 'nll', true).toFixed(3),
       of(own, 'nll', false).toFixed(3),
       percent(of(own, 'agreement', true)),
@@ -215,14 +215,24 @@ function bySetting(
   );
 }
 
-/** Mean score in % of the cells that support a claim; of two tasks in turn, of the kinds that do. */
-function claimedScore(
+/** Mean score in % of what supports a claim: cells, and of two tasks in turn each kind for itself. */
+function claimedScore(cells: readonly ScbenchCell[], own: readonly Measured[]): string {
+  const scores = own.flatMap(cell => {
+    const kinds = Object.keys(cell.kinds);
+    const claimed = (kinds.length > 0 ? kinds : [undefined]).filter(kind => claims(cells, cell, kind));
+    return claimed.flatMap(kind => scoreOf(cell, kind) ?? []);
+  });
+  return scores.length > 0 ? percent(mean(scores)) : '';
+}
+
+/** The same of some turns; two tasks in turn are left out, as each kind has turns of its own. */
+function claimedTurns(
   cells: readonly ScbenchCell[],
   own: readonly Measured[],
-  part: (turns: readonly number[]) => readonly number[] = turns => turns,
+  part: (turns: readonly number[]) => readonly number[],
 ): string {
   const scores = own
-    .filter(cell => cell.scores && claims(cells, cell))
+    .filter(cell => cell.scores && Object.keys(cell.kinds).length === 0 && claims(cells, cell))
     .map(cell => mean(cell.scores!.flatMap(turns => part(turns))));
   return scores.length > 0 ? percent(mean(scores)) : '';
 }
