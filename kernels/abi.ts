@@ -209,7 +209,7 @@ export const MAX_GROUP = 16;
 export const MAX_JOINT_WIDTH = 1024;
 export const MAX_JOINT_PART = 128;
 /** Work space of one thread, 64-byte aligned. */
-export const SCRATCH_BYTES = 458752;
+export const SCRATCH_BYTES = 630848;
 
 /** MERGE: joins `parts` partial results of the same rows, in order, into result rows. */
 export const MERGE_BYTES = 48;

@@ -19,6 +19,7 @@ import {
   ATTEND_WINDOW,
   FORMAT_F16,
   FORMAT_INT8,
+  FORMAT_LATENT,
   FORMAT_SCALAR,
   LAYOUT_BIAS,
   LAYOUT_BYTES,
@@ -44,6 +45,7 @@ import { decodePlaneK, decodePlaneV } from './decode.ts';
 import { decodeHalves } from './f16.ts';
 import { matmul } from './f32.ts';
 import { decodeKeys, quantizeRow, scores, values } from './int8.ts';
+import { forgetBases, latentValues } from './latent.ts';
 import { packedScores, packedValues, readsPacked } from './scalar.ts';
 import { BLOCK, MAX, O, P_UNIT, PLANE_K, PLANE_V, Q, Q_UNIT, Q16, ROW, S, SEEN, SUM } from './scratch.ts';
 import { see, seenHi, seenLo, seenWhole } from './seen.ts';
@@ -51,7 +53,7 @@ import { addBias, exponents, greatest, maskScores, rescale, scaleScores, scaleWe
 import { turn, turnKeys } from './turn.ts';
 import { exp2Scalar } from './vector.ts';
 
-/** Query vectors of a record up to which it meets packed planes as they are; more of them share a decoded plane. */
+/** Query vectors of a record up to which it meets packed and latent planes as they are; more of them share a decoded plane. */
 const FEW: i32 = 8;
 const LOG2_E: f32 = Math.LOG2E as f32;
 
@@ -109,6 +111,7 @@ let quantized: bool = false;
 export function startScoring(): void {
   turned = false;
   quantized = false;
+  forgetBases();
 }
 
 /**
@@ -306,6 +309,10 @@ function addPage(item: usize, scratch: usize, ref: usize, layout: usize, headDim
   } else if (format >= FORMAT_SCALAR) {
     if (format === FORMAT_SCALAR && isFew(item) && readsPacked(layout, false)) {
       packedValues(cell, layout, queries, seenLo & ~7, (seenHi + 7) & ~7, scratch);
+      return;
+    }
+    if (format === FORMAT_LATENT && isFew(item)) {
+      latentValues(cell, layout, queries, seenLo, seenHi, scratch);
       return;
     }
     v = scratch + PLANE_V;

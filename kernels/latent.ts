@@ -11,21 +11,21 @@ import {
   PLANE_ROW_SCALE,
 } from './abi.ts';
 import { decodeHalf, decodeHalves, encodeHalf, encodeHalves } from './f16.ts';
+import { matmul } from './f32.ts';
 import { latentRows, planeBlock } from './plane.ts';
-import { DECODE } from './scratch.ts';
+import { DECODE, HELD_BYTES, HELD_K, HELD_V, LATENT_OUT, O, ROW, S, SHARED_ROWS } from './scratch.ts';
 
 /**
  * Latent planes. Shared rows are token-major [64][rank]: halves; bytes; or half bytes, channels 2 i and 2 i + 1 in the low and the
  * high half of byte i. 8 and 4 bits: code * scale + offset with an f16 scale and offset a row.
  */
 
-/** f32 [4][1024]: shared rows of four tokens; in encode, one row. */
-const SHARED: usize = DECODE;
-/** f32 [4][MAX_HEAD_DIM]: decoded rows of four tokens. */
-const ROWS: usize = DECODE + 16384;
-const ROW_BYTES: usize = 1024;
-/** f32 [8]: a stretch of the basis. */
-const BASIS: usize = ROWS + 4 * ROW_BYTES;
+/** f32 [1024]: one row that is encoded. */
+const LINE: usize = DECODE;
+/** Tokens that are decoded together: a multiple of 4, and of the 6 rows of a product's tile. */
+const TILE: i32 = 24;
+/** Elements of the shared rows of a page that meet the weights at once, at most. */
+const VALUE_STEP: i32 = 96;
 
 /** Writes shared rows: `count` rows of f32 [rank], the last one repeated up to 64. */
 export function encodeLatentRows(cell: usize, layout: usize, isK: bool, from: usize, count: i32, scratch: usize): void {
@@ -39,7 +39,7 @@ export function encodeLatentRows(cell: usize, layout: usize, isK: bool, from: us
     if (t < count) {
       const row = from + ((t * rank) << 2);
       if (bits === 16) encodeHalves(row, to, rank);
-      else encodeRow(row, to, rank, bits, rows + (t << 1), plane, scratch + SHARED);
+      else encodeRow(row, to, rank, bits, rows + (t << 1), plane, scratch + LINE);
       continue;
     }
     memory.copy(to, to - bytes, bytes);
@@ -100,23 +100,23 @@ export function encodeNorms(cell: usize, layout: usize, isK: bool, from: usize, 
     store<f32>(cell + norm + (t << 2), load<f32>(from + (min<i32>(t, count - 1) << 2)));
 }
 
-/** Decodes the shared row of one token to f32 [rank]. */
-export function decodeLatentRow(rows: usize, plane: usize, token: i32, to: usize): void {
+/** Decodes elements [from, from + count) of the shared row of one token to f32; both are multiples of 8. */
+function decodeLatentRow(rows: usize, plane: usize, token: i32, from: i32, count: i32, to: usize): void {
   const rank = load<i32>(plane, PLANE_RANK);
   const bits = load<i32>(plane, PLANE_BITS);
-  const from = rows + ((token * rank * bits) >> 3);
+  const row = rows + (((token * rank + from) * bits) >> 3);
   if (bits === 16) {
-    decodeHalves(from, to, rank);
+    decodeHalves(row, to, count);
     return;
   }
   const params = rows + (token << 1);
   const scale = f32x4.splat(decodeHalf(load<u16>(params + load<i32>(plane, PLANE_ROW_SCALE)) as i32));
   const offset = f32x4.splat(decodeHalf(load<u16>(params + load<i32>(plane, PLANE_ROW_OFFSET)) as i32));
-  for (let i = 0; i < rank; i += 8) {
+  for (let i = 0; i < count; i += 8) {
     let codes = i16x8.splat(0);
-    if (bits === 8) codes = v128.load_ext<u8>(from + i);
+    if (bits === 8) codes = v128.load_ext<u8>(row + i);
     else {
-      const pairs = i32x4.splat(load<i32>(from + (i >> 1)));
+      const pairs = i32x4.splat(load<i32>(row + (i >> 1)));
       const both = v128.shuffle<i8>(pairs, i8x16.shr_u(pairs, 4), 0, 16, 1, 17, 2, 18, 3, 19, 0, 0, 0, 0, 0, 0, 0, 0);
       codes = i16x8.extend_low_i8x16_u(v128.and(both, i8x16.splat(15)));
     }
@@ -128,6 +128,34 @@ export function decodeLatentRow(rows: usize, plane: usize, token: i32, to: usize
   }
 }
 
+/** Where the f32 bases lie that HELD_K and HELD_V hold; pages of a view share them. 0: none. */
+let heldK: usize = 0;
+let heldV: usize = 0;
+
+/** Another record begins: what lies at an address may be another basis by now. */
+export function forgetBases(): void {
+  heldK = 0;
+  heldV = 0;
+}
+
+/** Rows of a basis that are decoded at once. */
+function basisStep(headDim: i32): i32 {
+  return min<i32>(256, ((HELD_BYTES >> 2) / headDim) & ~7);
+}
+
+/** Rows [from, from + count) of a basis as f32 [count][headDim]. A basis that fits whole is decoded once a record. */
+function basisRows(basis: usize, isK: bool, rank: i32, headDim: i32, from: i32, count: i32, scratch: usize): usize {
+  const to = scratch + (isK ? HELD_K : HELD_V);
+  const whole = rank <= basisStep(headDim);
+  if (!whole || (isK ? heldK : heldV) !== basis) {
+    const first = whole ? 0 : from;
+    decodeHalves(basis + ((first * headDim) << 1), to, (whole ? rank : count) * headDim);
+    if (isK) heldK = whole ? basis : 0;
+    else heldV = whole ? basis : 0;
+  }
+  return whole ? to + ((from * headDim) << 2) : to;
+}
+
 /** norm[t] * (C[t] . B), or norm[t] * C[t] without a basis; a plane as decodePlaneK and decodePlaneV write it. */
 export function decodeLatent(cell: usize, layout: usize, isK: bool, to: usize, lo: i32, hi: i32, scratch: usize): void {
   const plane = layout + (isK ? LAYOUT_PLANE_K : LAYOUT_PLANE_V);
@@ -136,75 +164,83 @@ export function decodeLatent(cell: usize, layout: usize, isK: bool, to: usize, l
   const rows = latentRows(cell, layout, isK);
   const basis = load<i32>(plane, PLANE_BASIS) ? planeBlock(cell, layout, isK) : 0;
   const norm = load<i32>(plane, PLANE_NORM);
-  const shared = scratch + SHARED;
-  const out = scratch + ROWS;
-  const stride: usize = basis ? (rank as usize) << 2 : ROW_BYTES;
-  for (let t = lo & ~3; t < hi; t += 4) {
-    const target = basis ? shared : out;
-    for (let i = 0; i < 4; i++) decodeLatentRow(rows, plane, t + i, target + (i as usize) * stride);
-    if (basis) project(shared, rank, basis, headDim, out, scratch + BASIS);
-    if (norm >= 0) {
-      for (let i = 0; i < 4; i++) {
-        const factor = v128.load_splat<f32>(cell + norm + ((t + i) << 2));
-        const row = out + (i as usize) * ROW_BYTES;
-        for (let c: usize = 0; c < (headDim as usize) << 2; c += 16)
-          v128.store(row + c, f32x4.mul(v128.load(row + c), factor));
+  const shared = scratch + SHARED_ROWS;
+  const out = scratch + LATENT_OUT;
+  const end = (hi + 3) & ~3;
+  for (let t = lo & ~3; t < end; t += TILE) {
+    const count = min<i32>(TILE, end - t);
+    if (basis) {
+      const step = basisStep(headDim);
+      for (let from = 0; from < rank; from += step) {
+        const depth = min<i32>(step, rank - from);
+        for (let i = 0; i < count; i++) decodeLatentRow(rows, plane, t + i, from, depth, shared + (i as usize) * ROW);
+        const b = basisRows(basis, isK, rank, headDim, from, depth, scratch);
+        matmul(shared, depth, b, headDim << 2, out, headDim >> 3, count, from > 0);
       }
+    } else {
+      for (let i = 0; i < count; i++) decodeLatentRow(rows, plane, t + i, 0, rank, out + (i as usize) * ROW);
     }
-    if (isK) scatter(out, to + (t << 2), headDim);
-    else
-      for (let i = 0; i < 4; i++)
-        memory.copy(to + (((t + i) * headDim) << 2), out + (i as usize) * ROW_BYTES, headDim << 2);
+    if (norm >= 0)
+      for (let i = 0; i < count; i++) scale(out + (i as usize) * ROW, load<f32>(cell + norm + ((t + i) << 2)), headDim);
+    for (let i = 0; i < count; i += 4) {
+      const from = out + (i as usize) * ROW;
+      if (isK) scatter(from, to + ((t + i) << 2), headDim);
+      else
+        for (let j = 0; j < 4; j++)
+          memory.copy(to + (((t + i + j) * headDim) << 2), from + (j as usize) * ROW, headDim << 2);
+    }
   }
 }
 
-/** Four rows of rank values times f16 B [rank][headDim], 8 channels at a time. */
-function project(shared: usize, rank: i32, basis: usize, headDim: i32, out: usize, line: usize): void {
-  const stride: usize = rank << 2;
-  const zero = f32x4.splat(0);
-  for (let c = 0; c < headDim; c += 8) {
-    let a0 = zero;
-    let a1 = zero;
-    let b0 = zero;
-    let b1 = zero;
-    let c0 = zero;
-    let c1 = zero;
-    let d0 = zero;
-    let d1 = zero;
-    for (let r = 0; r < rank; r++) {
-      decodeHalves(basis + ((r * headDim + c) << 1), line, 8);
-      const x = v128.load(line);
-      const y = v128.load(line, 16);
-      const from = shared + (r << 2);
-      let s = v128.load_splat<f32>(from);
-      a0 = f32x4.add(a0, f32x4.mul(s, x));
-      a1 = f32x4.add(a1, f32x4.mul(s, y));
-      s = v128.load_splat<f32>(from + stride);
-      b0 = f32x4.add(b0, f32x4.mul(s, x));
-      b1 = f32x4.add(b1, f32x4.mul(s, y));
-      s = v128.load_splat<f32>(from + 2 * stride);
-      c0 = f32x4.add(c0, f32x4.mul(s, x));
-      c1 = f32x4.add(c1, f32x4.mul(s, y));
-      s = v128.load_splat<f32>(from + 3 * stride);
-      d0 = f32x4.add(d0, f32x4.mul(s, x));
-      d1 = f32x4.add(d1, f32x4.mul(s, y));
+function scale(row: usize, factor: f32, count: i32): void {
+  const x = f32x4.splat(factor);
+  for (const end = row + (count << 2); row < end; row += 16) v128.store(row, f32x4.mul(v128.load(row), x));
+}
+
+/**
+ * O += weights of tokens lo..hi times values, for at most 8 queries: (p . C) . B, so that no row of values is built. Shared rows
+ * are taken in stretches.
+ */
+export function latentValues(cell: usize, layout: usize, queries: i32, lo: i32, hi: i32, scratch: usize): void {
+  const plane = layout + LAYOUT_PLANE_V;
+  const headDim = load<i32>(layout, LAYOUT_HEAD_DIM);
+  const rank = load<i32>(plane, PLANE_RANK);
+  const rows = latentRows(cell, layout, false);
+  const basis = load<i32>(plane, PLANE_BASIS) ? planeBlock(cell, layout, false) : 0;
+  const norm = load<i32>(plane, PLANE_NORM);
+  const depth = hi - lo;
+  let weights = scratch + S + (lo << 2);
+  if (norm >= 0) {
+    const scaled = scratch + LATENT_OUT + 8 * ROW;
+    for (let i = 0; i < queries; i++) {
+      const from = weights + (i as usize) * ROW;
+      const to = scaled + (i as usize) * ROW;
+      for (let t = 0; t < depth; t++)
+        store<f32>(to + (t << 2), load<f32>(from + (t << 2)) * load<f32>(cell + norm + ((lo + t) << 2)));
     }
-    const at = out + (c << 2);
-    v128.store(at, a0);
-    v128.store(at, a1, 16);
-    v128.store(at, b0, ROW_BYTES);
-    v128.store(at, b1, ROW_BYTES + 16);
-    v128.store(at, c0, 2 * ROW_BYTES);
-    v128.store(at, c1, 2 * ROW_BYTES + 16);
-    v128.store(at, d0, 3 * ROW_BYTES);
-    v128.store(at, d1, 3 * ROW_BYTES + 16);
+    weights = scaled;
+  }
+  const shared = scratch + SHARED_ROWS;
+  const sums = scratch + LATENT_OUT;
+  const step = min<i32>(VALUE_STEP, basisStep(headDim));
+  for (let from = 0; from < rank; from += step) {
+    const width = min<i32>(step, rank - from);
+    const stride: usize = width << 2;
+    for (let t = lo; t < hi; t++) decodeLatentRow(rows, plane, t, from, width, shared + ((t - lo) as usize) * stride);
+    if (!basis) {
+      matmul(weights, depth, shared, stride, scratch + O + (from << 2), width >> 3, queries, true);
+      continue;
+    }
+    matmul(weights, depth, shared, stride, sums, width >> 3, queries, false);
+    const b = basisRows(basis, false, rank, headDim, from, width, scratch);
+    matmul(sums, width, b, headDim << 2, scratch + O, headDim >> 3, queries, true);
   }
 }
 
 /** Four token-major rows to four columns of [headDim][64]. */
 function scatter(rows: usize, to: usize, headDim: i32): void {
   for (let c = 0; c < headDim; c += 4, rows += 16) {
-    transpose4(rows, ROW_BYTES, to + (c << 8), 256);
+    transpose4(rows, ROW, to + (c << 8), 256);
   }
 }
 

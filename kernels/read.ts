@@ -22,7 +22,7 @@ import {
 import { decodePlaneK, decodePlaneV } from './decode.ts';
 import { decodeHalves, decodeLine } from './f16.ts';
 import { decodeKeys } from './int8.ts';
-import { transpose4 } from './latent.ts';
+import { forgetBases, transpose4 } from './latent.ts';
 import { PLANE_K, PLANE_V } from './scratch.ts';
 
 /** One READ record. Keys come back as stored: after RoPE, or before it where the layout keeps them so. */
@@ -34,6 +34,7 @@ export function read(item: usize, scratch: usize): void {
   const count = load<i32>(item, READ_COUNT);
   const k = load<u32>(item, READ_K) as usize;
   const v = load<u32>(item, READ_V) as usize;
+  forgetBases();
   if (k) readKeys(cell, layout, headDim, first, count, k, scratch);
   if (v) readValues(cell, layout, headDim, first, count, v, scratch);
 }

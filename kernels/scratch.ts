@@ -45,3 +45,12 @@ export const OFFSET_LINE: usize = SCALE_LINE + MAX_HEAD_DIM * 4;
 export const FOLD_LINE: usize = OFFSET_LINE + MAX_HEAD_DIM * 4;
 /** Unpacked codes, where a decoded plane would lie. */
 export const CODES: usize = PLANE_K;
+/**
+ * Latent planes: f32 [24][ROW] shared rows of a stretch of tokens, or [64][96] a stretch of the shared rows of a page; f32 [24]
+ * rows of what they come to; bases of K and V, as far as they fit.
+ */
+export const SHARED_ROWS: usize = (FOLD_LINE + MAX_HEAD_DIM * 4 + 63) & ~63;
+export const LATENT_OUT: usize = SHARED_ROWS + 24 * ROW;
+export const HELD_BYTES: usize = 65536;
+export const HELD_K: usize = LATENT_OUT + 24 * ROW;
+export const HELD_V: usize = HELD_K + HELD_BYTES;

@@ -247,6 +247,25 @@ describe.each(['relaxed', 'plain', 'single'] as const)('attention over encoded p
     }
   });
 
+  it.each([8, 64, 256])('latent rows of any rank through bases, head size %i', headDim => {
+    for (const [n, rank] of [8, 72, headDim === 8 ? 1024 : 264].entries()) {
+      for (const tokens of variant === 'relaxed' ? [0, 1, 63, 64, 65] : [65]) {
+        const bits = ([16, 8, 4, 16] as const)[(n + tokens) % 4]!;
+        const spec = { k: latent(rank, bits, true, n % 2 === 0), v: latent(rank, bits, true, tokens % 2 === 0) };
+        const other = { k: latent(headDim, bits, false, true), v: latent(headDim, bits, false, true) };
+        withScene(headDim, [{ ...spec, unrotated: true }, spec, other, { ...F32, unrotated: true }], rank, scene => {
+          const mixed = view(scene, 2 * tokens, page => page & 3);
+          for (const refs of [view(scene, tokens), mixed]) {
+            for (const group of [1, 8]) {
+              const queries = question(scene, [2 * tokens], group, tokens % 2 === 0 ? 0 : 40);
+              expect(distance(run(scene, refs, queries), reference(scene, refs, queries))).toBeLessThan(1e-4);
+            }
+          }
+        });
+      }
+    }
+  });
+
   it('windows, holes, shifts, offsets, biases, keys before RoPE and all formats in one view', () => {
     const all = SPECS.map(([, spec]) => spec);
     for (let seed = 1; seed <= 12; seed++) {

@@ -349,6 +349,34 @@ describe.each(['relaxed', 'plain', 'single'] as const)('encoded planes, %s kerne
     }
   });
 
+  it('decodes latent rows of any rank and head size, whole or in part', () => {
+    const ranks: Record<number, number[]> = { 8: [8, 1024], 64: [56, 264], 256: [16, 72] };
+    for (const headDim of [8, 64, 256]) {
+      for (const rank of ranks[headDim]!) {
+        for (const rows of variant === 'relaxed' ? ROWS : [63]) {
+          const format: LatentFormat = { kind: 'latent', bits: 16, rank, basis: true, norms: rank === 56 };
+          const bases = { k: input(rank, headDim), v: input(rank, headDim) };
+          const cell = new PlaneCell(kernels, headDim, format, format, { k: [...bases.k], v: [...bases.v] });
+          const x = { k: input(rows, rank), v: input(rows, rank) };
+          const norms = format.norms ? input(rows, 1) : undefined;
+          cell.encode(rows, x.k, x.v, norms, norms);
+          const from = draw.int(rows);
+          const back = { whole: cell.read(0, rows), part: cell.read(from, rows - from) };
+          for (const plane of PLANES) {
+            const wanted = decodeLatent(storeLatent(x[plane], format), format, headDim, bases[plane], norms);
+            const top = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+            const far = wanted.reduce((most, y, i) => Math.max(most, Math.abs(back.whole[plane][i]! - y)), 0);
+            expect(far / top, JSON.stringify([format, headDim, rows, plane])).toBeLessThan(5e-6);
+            expect(back.part[plane].slice(0, (rows - from) * headDim)).toEqual(
+              back.whole[plane].slice(from * headDim, rows * headDim),
+            );
+          }
+          cell.dispose();
+        }
+      }
+    }
+  });
+
   it('leaves alone what it was not given', () => {
     const latent: LatentFormat = { kind: 'latent', bits: 8, rank: 32, basis: false, norms: true };
     const cell = new PlaneCell(kernels, 32, latent, one({ bits: 2, along: 'channel' }));
