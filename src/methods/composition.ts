@@ -47,8 +47,10 @@ export function checkComposition(steps: Recipe, given: { field: string; value: u
 
 /** Another setting that makes the whole recipe legal, else other methods of the same stage that do, else to leave one out. */
 function wayOut(steps: Recipe, first: RecipeStep, second: RecipeStep): string {
+  const turned = rank(memberOf(first)) > rank(memberOf(second));
+  const order = turned ? `, and write ${second.method} before ${first.method}` : '';
   const setting = settledStep(steps, first, second);
-  if (setting) return `set ${Object.keys(setting)[1]}=${Object.values(setting)[1]} in ${setting.method}`;
+  if (setting) return `set ${Object.keys(setting)[1]}=${Object.values(setting)[1]} in ${setting.method}${order}`;
   const [instead, of, beside] = [
     [others(steps, first), first, second] as const,
     [others(steps, second), second, first] as const,
@@ -58,7 +60,8 @@ function wayOut(steps: Recipe, first: RecipeStep, second: RecipeStep): string {
     .slice(0, 3)
     .join(', ')
     .replace(/, ([^,]*)$/, ' or $1');
-  return instead.length > 0 ? `take ${list} in the place of ${of.method} beside ${beside.method}, or ${leave}` : leave;
+  const side = turned ? (of === first ? 'after' : 'before') : 'beside';
+  return instead.length > 0 ? `take ${list} in the place of ${of.method} ${side} ${beside.method}, or ${leave}` : leave;
 }
 
 /** Both methods in the order of their stages, with one setting made so that they go together; null where none does. */

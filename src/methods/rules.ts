@@ -67,10 +67,16 @@ export const RULES: readonly Rule[] = [
         : null,
   },
   {
-    text: 'A method that stores heads, layers or both together needs them to hold the same tokens: none before it may choose other tokens for each of them.',
+    text: 'A method that stores heads, layers or both together needs them to hold the same tokens: none before it may choose other tokens for each of them, or leave those of each head in another order.',
     conflict(first, second) {
       const { needsSame } = second.traits;
-      const heads = (needsSame === 'all' || needsSame === 'heads') && partsHeads(first.traits);
+      const needsHeads = needsSame === 'all' || needsSame === 'heads';
+      if (needsHeads && first.traits.reorders === 'heads') {
+        return {
+          reason: `${first.name} leaves tokens in another order in each head, and ${second.name} stores the same tokens of several heads together`,
+        };
+      }
+      const heads = needsHeads && partsHeads(first.traits);
       const layers = (needsSame === 'all' || needsSame === 'layers') && partsLayers(first.traits);
       if (!heads && !layers) return null;
       const each = heads && layers ? 'layer and head' : heads ? 'head' : 'layer';
@@ -143,6 +149,15 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    text: 'A method that takes over in a layer what it has chosen in another, at later turns too, does not go with one that leaves other tokens in each layer.',
+    conflict: (first, second) =>
+      first.traits.sameLayers && (partsLayers(second.traits) || second.traits.stage === 'retrieve')
+        ? {
+            reason: `${first.name} keeps in a layer what it has chosen in another, and ${second.name} leaves other tokens in each of them`,
+          }
+        : null,
+  },
+  {
     text: 'A method that drops the oldest tokens while decoding does not go with one that leaves tokens in another order.',
     conflict: (first, second) =>
       first.traits.drops === 'oldest' && second.traits.reorders
@@ -152,11 +167,11 @@ export const RULES: readonly Rule[] = [
         : null,
   },
   {
-    text: 'A method that scores by the attention of the prompt cannot follow one that settles layers later, when the queries are gone.',
+    text: 'A method that looks at the queries or hidden states of the prompt cannot follow one that settles layers later, when they are gone.',
     conflict: (first, second) =>
-      first.traits.settlesLate && second.traits.needsQueries
+      first.traits.settlesLate && second.traits.needsPrompt
         ? {
-            reason: `${second.name} needs the queries of the prompt, and ${first.name} settles a layer only when they are gone`,
+            reason: `${second.name} looks at the queries or hidden states of the prompt, and ${first.name} settles a layer only when they are gone`,
           }
         : null,
   },

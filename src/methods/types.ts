@@ -76,16 +76,18 @@ export interface Traits {
   readonly reorders?: boolean | 'heads';
   /** Relies on the positions that tokens had in the text. */
   readonly truePositions?: boolean;
+  /** Keeps in a layer, at every turn, what it has chosen in another. */
+  readonly sameLayers?: boolean;
   /** Needs all heads of a layer (`heads`), all layers (`layers`) or all layers and heads (`all`) of a group to hold the same entries. */
   readonly needsSame?: 'heads' | 'layers' | 'all';
   /** Reads or writes rows one by one, so that rows must not be encoded before. */
   readonly needsExact?: boolean;
-  /** Settles layers in groups (Policy.settles): methods after it see a layer when the queries of the prompt are gone. */
+  /** Settles layers in groups (Policy.settles): methods after it see a layer when the rows of the prompt are gone. */
   readonly settlesLate?: boolean;
   /** Chooses what each step reads (Policy.retrieve); so does every method of the stage `retrieve`. */
   readonly selects?: boolean;
-  /** Scores by the attention of the prompt's queries. */
-  readonly needsQueries?: boolean;
+  /** Looks at the rows of the prompt while they run: the attention of their queries, or their hidden states. */
+  readonly needsPrompt?: boolean;
   /** Turns all of the cache it leaves into pages that nothing after it may change. */
   readonly seals?: boolean;
 }

@@ -52,7 +52,7 @@ export const mikv = defineMethod({
   },
   claim: 'A better trade of memory and quality than eviction and than one precision for all tokens.',
   options,
-  traits: { stage: 'encode', prefixStable: false, reorders: 'heads', needsQueries: true, keysRotated: true },
+  traits: { stage: 'encode', prefixStable: false, reorders: 'heads', needsPrompt: true, keysRotated: true },
   create({ important, recent, bitsImportant, bitsRetained, balancer }, model) {
     if (important === 1 && bitsImportant === 16) return {};
     const sums = accumulation(false, 'mikv-');

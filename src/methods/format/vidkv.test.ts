@@ -201,7 +201,7 @@ test('protect: pages that the end of the prompt looks at most have 2-bit values'
   }
   layer.decode(policy, 64);
   expect((layer.pages[0]!.at(-1)!.v as ScalarFormat).parts[0]!.range).toBe('ternary');
-  expect(vidkv.traitsOf!(vidkv.options.parse(given))).toMatchObject({ needsQueries: true, prefixStable: false });
+  expect(vidkv.traitsOf!(vidkv.options.parse(given))).toMatchObject({ needsPrompt: true, prefixStable: false });
 });
 
 test('2 bits and no protection ask for nothing, so that prefixes may be shared', () => {

@@ -82,7 +82,7 @@ export const vidkv = defineMethod({
   traitsOf: ({ bitsK, protect }) => ({
     stage: 'encode',
     prefixStable: bitsK === 2 && protect === 0,
-    ...(protect > 0 && { needsQueries: true }),
+    ...(protect > 0 && { needsPrompt: true }),
   }),
   create({ bitsK, bitsV, normal, threshold, group, buffer, protect, window }, model) {
     const wide = Math.round((bitsK - 1) * model.headDim);

@@ -70,7 +70,7 @@ export const zipcache = defineMethod({
   },
   claim: '4.98x smaller cache on GSM8K with Mistral-7B for 0.38 % less accuracy.',
   options,
-  traits: { stage: 'encode', prefixStable: false, reorders: 'heads', needsQueries: true, truePositions: true },
+  traits: { stage: 'encode', prefixStable: false, reorders: 'heads', needsPrompt: true, truePositions: true },
   create({ regular, bitsRegular, bitsSalient, last, sampled, buffer }, model) {
     const saliency: AttentionSignal = {
       signal: 'attention',

@@ -49,7 +49,7 @@ export const guiKv = defineMethod({
       ...eviction,
     },
   ),
-  traits: { stage: 'keep', prefixStable: false, ragged: 'heads' },
+  traits: { stage: 'keep', prefixStable: false, ragged: 'both' },
   create(options) {
     if (keepsAll(options)) return {};
     const { alpha, temperature, rank, basis: choose, window } = options;

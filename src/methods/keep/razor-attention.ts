@@ -13,7 +13,7 @@ const options = z.object({
 const traits = {
   stage: 'keep',
   prefixStable: false,
-  ragged: 'heads',
+  ragged: 'both',
   drops: 'oldest',
 } as const satisfies Traits;
 

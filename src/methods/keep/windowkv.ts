@@ -53,7 +53,7 @@ export const windowkv = defineMethod({
       ...eviction,
     },
   ),
-  traits: { stage: 'keep', prefixStable: false, ragged: 'layers' },
+  traits: { stage: 'keep', prefixStable: false, ragged: 'layers', sameLayers: true },
   create(options, model) {
     if (keepsAll(options)) return {};
     const { task, size, layers, beta, window = LAST[task] } = options;

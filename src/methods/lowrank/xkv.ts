@@ -51,6 +51,7 @@ export const xkv = defineMethod({
     keysUnrotated: true,
     needsSame: 'all',
     needsExact: true,
+    settlesLate: true,
     seals: true,
   },
   create({ group, ratioK, ratioV, rankK, rankV, bits, always }, model) {

@@ -14,7 +14,7 @@ const traits: Traits = {
   ragged: 'both',
   keysRotated: true,
   needsExact: true,
-  needsQueries: true,
+  needsPrompt: true,
 };
 
 /**

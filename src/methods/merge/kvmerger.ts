@@ -51,7 +51,7 @@ export const kvmerger = defineMethod({
     ragged: 'both',
     keysRotated: true,
     needsExact: true,
-    needsQueries: true,
+    needsPrompt: true,
   },
   create(given, model) {
     const skipped = (layer: number) => layer < given.skipFirst || layer >= model.layers - given.skipLast;

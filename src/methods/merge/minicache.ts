@@ -109,10 +109,10 @@ export const minicache = defineMethod({
   },
 });
 
-/** Tokens kept apart come after the joined ones. Layers of the lower half stay exact, for methods after this one. */
+/** Tokens kept apart, others in each head, come after the joined ones. Layers of the lower half stay exact, for methods after this one. */
 function traits(retain: 'range' | 'share' | 'none'): Traits {
-  const reorders = retain !== 'none';
-  return { stage: 'join', prefixStable: false, needsSame: 'layers', needsExact: true, reorders };
+  const reorders = retain !== 'none' && 'heads';
+  return { stage: 'join', prefixStable: false, needsSame: 'layers', needsExact: true, settlesLate: true, reorders };
 }
 
 /** By layer: the layer below that it is paired with, or -1. Pairs are of the same kind of attention. */

@@ -51,7 +51,7 @@ export const actqkv = defineMethod({
   },
   claim: 'State of the art on LongBench and InfiniteBench at 2,048 tokens attended.',
   options,
-  traits: { stage: 'retrieve', prefixStable: false, keysUnrotated: true, needsExact: true, needsQueries: true },
+  traits: { stage: 'retrieve', prefixStable: false, keysUnrotated: true, needsExact: true, needsPrompt: true },
   create(
     { block, blocks, least, most, history, representatives, sinks, local, distance, resident, place, ...rest },
     model,
