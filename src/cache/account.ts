@@ -87,5 +87,8 @@ export function notePeakOnce(c: Content): void {
 
 /** To be called before bytes are given up, so that the peak of a sequence is known without counting at every append. */
 export function notePeak(c: Content, extra = 0): void {
-  c.peak = Math.max(c.peak, measure(c).held + extra);
+  const { limbo, refs, bytes } = c.storage.pages;
+  let held = measure(c).held + extra;
+  for (const page of limbo ?? []) if (refs[page] === 0) held += bytes[page]! + PAGE_ENTRY_BYTES;
+  c.peak = Math.max(c.peak, held);
 }

@@ -1,8 +1,13 @@
+import { PAGE_TOKENS } from '../../kernels/abi.ts';
 import { KvasirError } from '../errors.ts';
+import { notePeak } from './account.ts';
 import { hasRow } from './bits.ts';
 import type { Content } from './content.ts';
-import { redirect } from './page-copy.ts';
+import { PageCopies } from './own-pages.ts';
+import { PlanGuard } from './plan-guard.ts';
 import { Ref } from './ref-list.ts';
+import type { ColumnItem, PreparedPlan } from './types.ts';
+import type { Undo } from './undo.ts';
 
 const ref = new Ref();
 
@@ -18,18 +23,69 @@ export function readColumn(c: Content, view: number, name: string): Float32Array
 
 /** See CacheSequence.setColumn. */
 export function writeColumn(c: Content, view: number, name: string, values: Float32Array): void {
-  checkColumn(c, view, name);
-  if (values.length !== c.entries[view]) {
-    throw new KvasirError('invalid_request', `Column ${name} needs one value an entry.`, {
-      field: 'values',
-      value: values.length,
-      allowed: `${c.entries[view]} values`,
-    });
+  checkValues(c, view, name, values);
+  if (!isAllOwn(c, view)) ownPages(c, [view]).apply();
+  write(c, view, name, values);
+}
+
+/** See CacheSequence.prepareColumns. */
+export function prepareColumns(c: Content, items: readonly ColumnItem[]): PreparedPlan {
+  const jobs = items.map(({ slot, head, name, values }) => ({ view: c.viewOf(slot, head), name, values }));
+  for (const { view, name, values } of jobs) checkValues(c, view, name, values);
+  const copies = ownPages(
+    c,
+    jobs.map(({ view }) => view),
+  );
+  const guard = new PlanGuard(c);
+  const discard = () => {
+    if (guard.end()) copies.discard();
+  };
+  return {
+    apply() {
+      guard.begin(discard);
+      if (copies.bytes > 0) notePeak(c, copies.bytes);
+      copies.apply();
+      for (const { view, name, values } of jobs) write(c, view, name, values);
+    },
+    discard,
+  };
+}
+
+/** Copies of the pages of views that others refer to; all of them or none. */
+function ownPages(c: Content, views: readonly number[]): PageCopies {
+  const copies = new PageCopies(c);
+  try {
+    for (const view of views) for (let i = 0; i < c.refs[view]!; i++) copies.add(c.pageAt(view, i));
+  } catch (error) {
+    copies.discard();
+    throw error;
   }
-  makePrivate(c, view);
+  return copies;
+}
+
+function write(c: Content, view: number, name: string, values: Float32Array): void {
   const { f32 } = c.storage.memory;
+  if (c.undo) noteColumn(c.undo, c, view, name);
   eachRow(c, view, name, (at, entry) => {
     f32[at] = values[entry]!;
+  });
+}
+
+function noteColumn(undo: Undo, c: Content, view: number, name: string): void {
+  for (let i = 0; i < c.refs[view]!; i++) {
+    ref.load(c.storage.memory, c.ref(view, i));
+    const offset = c.storage.layouts.get(ref.layout).columns.get(name);
+    if (offset !== undefined) undo.bytes(ref.cell + offset, PAGE_TOKENS * 4);
+  }
+}
+
+function checkValues(c: Content, view: number, name: string, values: Float32Array): void {
+  checkColumn(c, view, name);
+  if (values.length === c.entries[view]) return;
+  throw new KvasirError('invalid_request', `Column ${name} needs one value an entry.`, {
+    field: 'values',
+    value: values.length,
+    allowed: `${c.entries[view]} values`,
   });
 }
 
@@ -58,54 +114,9 @@ function checkColumn(c: Content, view: number, name: string): void {
   });
 }
 
-/** Copies the pages of a view that others refer to, for all views of this sequence that show them; all of them or none. */
-function makePrivate(c: Content, view: number): void {
-  const { pages } = c.storage;
-  if (isAllOwn(c, view)) return;
-  const shared = sharedPages(c, view);
-  if (shared.size === 0) return;
-  const copies = new Map<number, number>();
-  try {
-    for (const page of shared) copies.set(page, pages.copy(page, c.account));
-  } catch (error) {
-    for (const copy of copies.values()) pages.destroy(copy);
-    throw error;
-  }
-  for (let other = 0; other < c.refs.length; other++) {
-    for (let i = 0; i < c.refs[other]!; i++) {
-      const copy = copies.get(c.pageAt(other, i));
-      if (copy !== undefined) redirect(c, other, i, copy);
-    }
-  }
-  c.version++;
-  c.ready.fill(0);
-}
-
 /** The quick answer for views that share no page with anyone. */
 function isAllOwn(c: Content, view: number): boolean {
   const { refs } = c.storage.pages;
   for (let i = 0; i < c.refs[view]!; i++) if (refs[c.pageAt(view, i)] !== 1) return false;
   return true;
-}
-
-/** Pages of the view that other sequences refer to. */
-function sharedPages(c: Content, view: number): Set<number> {
-  const { pages } = c.storage;
-  const epoch = ++c.storage.epoch;
-  for (let other = 0; other < c.refs.length; other++) {
-    for (let i = 0; i < c.refs[other]!; i++) {
-      const page = c.pageAt(other, i);
-      if (pages.stamp[page] !== epoch) {
-        pages.stamp[page] = epoch;
-        pages.seen[page] = 0;
-      }
-      pages.seen[page]!++;
-    }
-  }
-  const shared = new Set<number>();
-  for (let i = 0; i < c.refs[view]!; i++) {
-    const page = c.pageAt(view, i);
-    if (pages.seen[page]! < pages.refs[page]!) shared.add(page);
-  }
-  return shared;
 }

@@ -14,6 +14,7 @@ import { Ref, type RefList } from './ref-list.ts';
 import type { SharedEntry, SharedTable } from './shared-blocks.ts';
 import type { Group, Spans } from './spans.ts';
 import type { CacheShape, ParkTraffic } from './types.ts';
+import type { Undo } from './undo.ts';
 
 /** What the sequences of one cache share. */
 export interface Storage {
@@ -87,6 +88,8 @@ export class Content {
   readonly recent = new Map<number, Set<number>>();
   readonly traffic: ParkTraffic = { rows: 0, hits: 0, memory: 0, file: 0 };
   freed = false;
+  /** Set while plans are applied that may have to be taken back. */
+  undo: Undo | null = null;
 
   constructor(storage: Storage, spans: Spans, owner: string) {
     const { slots, kvHeads } = storage.shape;

@@ -18,6 +18,7 @@ import { PageTable } from './pages.ts';
 import { renewPromise } from './promise.ts';
 import { Ref, RefList } from './ref-list.ts';
 import type { KeepItem, KeepOptions, PreparedKeep } from './types.ts';
+import type { Undo } from './undo.ts';
 
 /** See CacheSequence.prepareKeep. */
 export function prepareKeep(c: Content, plan: readonly KeepItem[], options: KeepOptions = {}): PreparedKeep {
@@ -88,6 +89,7 @@ class Keep implements PreparedKeep {
     let spares = 0;
     for (const pack of this.#packs) spares += pack.spares.length * PageTable.cost(pack.group);
     notePeak(c, spares);
+    if (c.undo) noteMoves(c.undo, this.#packs);
     runMoves(c, this.#packs, this.#scratch);
     freeScratch(c, this.#scratch);
     const views = new Set(this.#masks.keys());
@@ -110,6 +112,16 @@ class Keep implements PreparedKeep {
 
 const ref = new Ref();
 const list = new RefList();
+
+/** Pages that rows are moved into. Spare ones were no part of the sequence. */
+function noteMoves(undo: Undo, packs: readonly Pack[]): void {
+  for (const { pages, spares } of packs) {
+    for (const page of pages) {
+      undo.positions(page);
+      if (!spares.includes(page)) undo.page(page);
+    }
+  }
+}
 
 /** A view's new list: masked records, and the packed pages in place of the records that were packed. */
 function rewrite(c: Content, view: number, masks: Masks | undefined, packs: readonly Pack[]): void {

@@ -1,16 +1,3 @@
-import {
-  APPEND_BYTES,
-  APPEND_CELL,
-  APPEND_FIRST,
-  APPEND_K,
-  APPEND_LAYOUT,
-  APPEND_LAYOUTS,
-  APPEND_ROWS,
-  APPEND_STRIDE,
-  APPEND_TURN,
-  APPEND_V,
-  KIND_APPEND,
-} from '../../kernels/abi.ts';
 import { notePeak } from './account.ts';
 import type { Content } from './content.ts';
 import { dropEntries } from './drop.ts';
@@ -20,10 +7,9 @@ import { checkMerge, type MergeJob } from './merge-plan.ts';
 import { PageCopies } from './own-pages.ts';
 import { PlanGuard } from './plan-guard.ts';
 import { Ref } from './ref-list.ts';
+import { RowWriter } from './row-write.ts';
 import type { KeepItem, MergeItem, PreparedPlan } from './types.ts';
 
-/** Rows written in one run of the kernels. */
-const BATCH = 64;
 /** So many entries are dropped one by one; more are dropped as a plan, and pages packed at once. */
 const FEW = 8;
 
@@ -41,11 +27,9 @@ export function prepareMerge(c: Content, items: readonly MergeItem[]): PreparedP
   const merged = jobs.map(job => mergeRows(c, job));
   const copies = new PageCopies(c);
   try {
-    for (const { item, view, where } of jobs) {
-      const group = c.spans.groups[c.spans.groupOfView[view]!]!;
-      for (const target of item.targets) copies.add(group, c.pageAt(view, where.record[target]!));
-    }
-    return new Merge(c, merged, copies, workBytes(c));
+    for (const { item, view, where } of jobs)
+      for (const target of item.targets) copies.add(c.pageAt(view, where.record[target]!));
+    return new Merge(c, merged, copies);
   } catch (error) {
     copies.discard();
     throw error;
@@ -99,26 +83,20 @@ function norm(values: ArrayLike<number>, from: number, count: number): number {
   return Math.sqrt(sum);
 }
 
-/** Room for a batch: records, K and V rows, and a rotary table that turns nothing. */
-function workBytes(c: Content): number {
-  const { headDim, rotary } = c.storage.shape;
-  return BATCH * (APPEND_BYTES + 2 * headDim * 4) + rotary * 4;
-}
-
 class Merge implements PreparedPlan {
   readonly #content: Content;
   readonly #merged: readonly Merged[];
   readonly #copies: PageCopies;
-  readonly #work: number;
+  readonly #writer: RowWriter;
   readonly #guard: PlanGuard;
 
   /** Raises `memory_limit` where there is no work space. */
-  constructor(content: Content, merged: readonly Merged[], copies: PageCopies, bytes: number) {
+  constructor(content: Content, merged: readonly Merged[], copies: PageCopies) {
     this.#content = content;
     this.#merged = merged;
     this.#copies = copies;
     this.#guard = new PlanGuard(content);
-    this.#work = content.storage.memory.alloc(bytes);
+    this.#writer = new RowWriter(content);
   }
 
   apply(): void {
@@ -130,8 +108,11 @@ class Merge implements PreparedPlan {
     const { bytes } = this.#copies;
     if (bytes > 0 || dropped > FEW) notePeak(c, bytes);
     this.#copies.apply();
-    for (const merged of this.#merged) writeRows(c, merged, this.#work);
-    c.storage.memory.free(this.#work, workBytes(c));
+    for (const { job, k, v } of this.#merged) {
+      this.#writer.write(job.view, job.where, job.item.targets, k, v);
+      writeBias(c, job);
+    }
+    this.#writer.free();
     if (dropped > FEW) {
       prepareKeep(c, jobs.map(keepItem)).apply();
       return;
@@ -144,48 +125,18 @@ class Merge implements PreparedPlan {
   discard(): void {
     if (!this.#guard.end()) return;
     this.#copies.discard();
-    this.#content.storage.memory.free(this.#work, workBytes(this.#content));
+    this.#writer.free();
   }
 }
 
 const ref = new Ref();
 
-/** Writes the targets' rows where they stand: keys as they are, in batches. */
-function writeRows(c: Content, { job, k, v }: Merged, work: number): void {
-  const { memory, kernels, layouts, shape } = c.storage;
-  const { headDim, rotary } = shape;
-  const { u32, f32 } = memory;
-  const { item, view, where } = job;
-  const rowsK = work + BATCH * APPEND_BYTES;
-  const rowsV = rowsK + BATCH * headDim * 4;
-  const still = rowsV + BATCH * headDim * 4;
-  f32.fill(1, still / 4, still / 4 + rotary / 2);
-  f32.fill(0, still / 4 + rotary / 2, still / 4 + rotary);
-  for (let from = 0; from < item.targets.length; from += BATCH) {
-    const count = Math.min(BATCH, item.targets.length - from);
-    f32.set(k.subarray(from * headDim, (from + count) * headDim), rowsK / 4);
-    f32.set(v.subarray(from * headDim, (from + count) * headDim), rowsV / 4);
-    for (let n = 0; n < count; n++) {
-      const target = item.targets[from + n]!;
-      ref.load(memory, c.ref(view, where.record[target]!));
-      const at = (work + n * APPEND_BYTES) >>> 2;
-      u32[at + APPEND_K / 4] = rowsK + n * headDim * 4;
-      u32[at + APPEND_V / 4] = rowsV + n * headDim * 4;
-      u32[at + APPEND_STRIDE / 4] = headDim;
-      u32[at + APPEND_ROWS / 4] = 1;
-      u32[at + APPEND_CELL / 4] = ref.cell;
-      u32[at + APPEND_LAYOUT / 4] = ref.layout;
-      u32[at + APPEND_FIRST / 4] = where.row[target]!;
-      u32[at + APPEND_TURN / 4] = still;
-      u32[at + APPEND_LAYOUTS / 4] = layouts.address;
-    }
-    kernels.run(KIND_APPEND, work, count);
-    for (let n = 0; n < count; n++) {
-      const target = item.targets[from + n]!;
-      ref.load(memory, c.ref(view, where.record[target]!));
-      const column = layouts.get(ref.layout).columns.get('bias');
-      if (column !== undefined) f32[((ref.cell + column) >>> 2) + where.row[target]!] = item.bias?.[from + n] ?? 0;
-    }
+function writeBias(c: Content, { item, view, where }: MergeJob): void {
+  const { memory, layouts } = c.storage;
+  for (const [n, target] of item.targets.entries()) {
+    ref.load(memory, c.ref(view, where.record[target]!));
+    const column = layouts.get(ref.layout).columns.get('bias');
+    if (column !== undefined) memory.f32[((ref.cell + column) >>> 2) + where.row[target]!] = item.bias?.[n] ?? 0;
   }
 }
 

@@ -1,14 +1,15 @@
 import type { Content } from './content.ts';
 import { redirect } from './page-copy.ts';
-import type { Group } from './spans.ts';
 
 /**
- * Copies of pages that a sequence is about to write and that others refer to: made room for first, put in their places by
- * `apply`, which cannot fail. Exact pages only.
+ * Copies of pages that a sequence is about to write and that others refer to: made first, put in their places by `apply`,
+ * which cannot fail.
  */
 export class PageCopies {
   readonly #content: Content;
-  readonly #copies = new Map<number, { readonly group: Group; readonly page: number }>();
+  readonly #copies = new Map<number, number>();
+  /** References that the sequence has to each of its pages; counted where one is asked about. */
+  #own: Map<number, number> | null = null;
 
   constructor(content: Content) {
     this.#content = content;
@@ -17,48 +18,44 @@ export class PageCopies {
   /** Bytes taken for the copies. */
   get bytes(): number {
     let bytes = 0;
-    for (const { page } of this.#copies.values()) bytes += this.#content.storage.pages.bytes[page]!;
+    for (const page of this.#copies.values()) bytes += this.#content.storage.pages.bytes[page]!;
     return bytes;
   }
 
-  /** Makes room for a copy of `page` where references other than the group's exist. Raises `kv_cache_full` or `memory_limit`. */
-  add(group: Group, page: number): void {
-    const c = this.#content;
-    const { pages, blocks, layouts } = c.storage;
-    if (this.#copies.has(page) || pages.refs[page] === ownRefs(c, group, page)) return;
-    const layout = layouts.get(pages.layout[page]!);
-    blocks.retain(pages.positions[page]!);
-    const shape = { ...group, layout, pageBytes: pages.bytes[page]! };
-    this.#copies.set(page, { group, page: pages.create(shape, pages.positions[page]!, c.account, false) });
+  /** Copies `page` where other sequences refer to it. Raises `kv_cache_full` or `memory_limit`; discard then. */
+  add(page: number): void {
+    const { pages } = this.#content.storage;
+    if (pages.refs[page] === 1 || this.#copies.has(page)) return;
+    this.#own ??= countOwn(this.#content);
+    if (this.#own.get(page) === pages.refs[page]) return;
+    this.#copies.set(page, pages.copy(page, this.#content.account));
   }
 
+  /** Points all records of the sequence to the copies. Changes nothing where there are none. */
   apply(): void {
     const c = this.#content;
-    const { pages, memory } = c.storage;
-    for (const [from, { group, page }] of this.#copies) {
-      const source = pages.address[from]!;
-      memory.u8.copyWithin(pages.address[page]!, source, source + pages.bytes[from]!);
-      pages.limit[page] = pages.limit[from]!;
-      const units = pages.fetched.get(from);
-      if (units) pages.fetched.set(page, units.slice());
-      for (const view of group.views) {
-        for (let i = 0; i < c.refs[view]!; i++) if (c.pageAt(view, i) === from) redirect(c, view, i, page);
+    if (this.#copies.size === 0) return;
+    for (let view = 0; view < c.refs.length; view++) {
+      for (let i = 0; i < c.refs[view]!; i++) {
+        const copy = this.#copies.get(c.pageAt(view, i));
+        if (copy !== undefined) redirect(c, view, i, copy);
       }
     }
     this.#copies.clear();
+    c.version++;
+    c.ready.fill(0);
   }
 
   discard(): void {
-    for (const { page } of this.#copies.values()) this.#content.storage.pages.destroy(page);
+    for (const page of this.#copies.values()) this.#content.storage.pages.destroy(page);
     this.#copies.clear();
   }
 }
 
-/** References that the group's views have to a page. */
-function ownRefs(c: Content, group: Group, page: number): number {
-  let own = 0;
-  for (const view of group.views) {
-    for (let i = 0; i < c.refs[view]!; i++) if (c.pageAt(view, i) === page) own++;
+function countOwn(c: Content): Map<number, number> {
+  const own = new Map<number, number>();
+  for (let view = 0; view < c.refs.length; view++) {
+    for (let i = 0; i < c.refs[view]!; i++) own.set(c.pageAt(view, i), (own.get(c.pageAt(view, i)) ?? 0) + 1);
   }
   return own;
 }

@@ -55,6 +55,8 @@ export class PageTable {
   readonly #slotOf = new Map<number, Uint16Array>();
   /** Of pages that hold copies of parked rows: number of the parked unit that each row is of, u32[64] (fetch.ts). */
   readonly fetched = new Map<number, Uint32Array>();
+  /** While set: pages that have lost their last reference. They are not freed, so that they can come back (undo.ts). */
+  limbo: Set<number> | null = null;
   #length = 0;
   #free = -1;
   #count = 0;
@@ -201,7 +203,15 @@ export class PageTable {
   }
 
   release(page: number): void {
-    if (--this.refs[page]! === 0) this.destroy(page);
+    if (--this.refs[page]! > 0) return;
+    if (this.limbo) this.limbo.add(page);
+    else this.destroy(page);
+  }
+
+  /** Frees what has stayed without references. */
+  endLimbo(): void {
+    for (const page of this.limbo ?? []) if (this.refs[page] === 0) this.destroy(page);
+    this.limbo = null;
   }
 
   /** Frees a page that has no references (left). */

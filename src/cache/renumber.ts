@@ -178,6 +178,7 @@ function applyMove(c: Content, n: number): void {
   if (copy >= 0) {
     redirect(c, view, i, copy);
   } else {
+    c.undo?.positions(page);
     pages.setPositions(page, block);
     memory.u32[at + REF_POSITIONS / 4] = blocks.address[block]!;
   }

@@ -2,7 +2,7 @@ import { KvasirError } from '../errors.ts';
 import { measure, notePeak } from './account.ts';
 import { prepareAppend } from './append.ts';
 import type { KvCache } from './cache.ts';
-import { readColumn, writeColumn } from './column.ts';
+import { prepareColumns, readColumn, writeColumn } from './column.ts';
 import { appendItemCount, commitAppend, rollback, undoAppend, writeAppendItems } from './commit.ts';
 import type { Content } from './content.ts';
 import { dropEntries } from './drop.ts';
@@ -10,6 +10,7 @@ import { prepareEncode } from './encode.ts';
 import { exactRanges, fullPageRanges } from './exact-ranges.ts';
 import { fetch, fetchedEntries, pieceBounds, unitOf } from './fetch.ts';
 import { fork } from './fork.ts';
+import { inOrder } from './in-order.ts';
 import { prepareJoin } from './join.ts';
 import { prepareKeep } from './keep.ts';
 import { prepareMerge } from './merge.ts';
@@ -24,6 +25,7 @@ import { shift } from './shift.ts';
 import { setState } from './state.ts';
 import { truncate } from './truncate.ts';
 import type {
+  ColumnItem,
   EncodeItem,
   JoinItem,
   KeepItem,
@@ -446,6 +448,22 @@ export class CacheSequence {
   setColumn(slot: number, head: number, name: string, values: Float32Array): void {
     this.#content.checkAtRest('setColumn');
     writeColumn(this.#content, this.#content.viewOf(slot, head), name, values);
+  }
+
+  /** setColumn of several views and names as one plan, made and applied like prepareMerge; the same errors as setColumn's. */
+  prepareColumns(items: readonly ColumnItem[]): PreparedPlan {
+    this.#content.checkAtRest('columns');
+    return prepareColumns(this.#content, items);
+  }
+
+  /**
+   * Plans one after the other: each is prepared on what those before it have left, and applied. A step may also act itself and
+   * return nothing. Where one raises an error the views are what they were before the first; states and promises are not
+   * touched. Until the last plan is prepared, pages that the ones before have given up still count as held.
+   */
+  inOrder(steps: readonly (() => PreparedPlan | undefined)[]): void {
+    this.#content.checkAtRest('inOrder');
+    inOrder(this.#content, steps);
   }
 
   /** The state object of a method: structured-cloned by fork. */

@@ -101,6 +101,15 @@ export interface ViewInfo {
   readonly entries: number;
 }
 
+/** One value an entry of a view; see CacheSequence.prepareColumns. */
+export interface ColumnItem {
+  readonly slot: number;
+  readonly head: number;
+  readonly name: string;
+  /** f32 [entries] */
+  readonly values: Float32Array;
+}
+
 export interface KeepItem {
   readonly slot: number;
   readonly head: number;

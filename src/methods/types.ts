@@ -120,7 +120,7 @@ export interface Policy {
   sense?(layer: number): readonly SignalRequest[];
   /**
    * Called after all rows of a prompt (or of a chunk of it) have run through a layer, in the order of layers. Attention there
-   * was exact. The actions are prepared together and applied whole, before the next method of the recipe is asked.
+   * was exact. The actions are carried out, all or none (Action), before the next method of the recipe is asked.
    */
   decide?(at: PromptLayer): readonly Action[];
   /** Called for a layer, at rest, when its last page has been filled while decoding (every 64 tokens). */
@@ -401,7 +401,11 @@ export type SignalValue<S extends SignalRequest> = S extends GramSignal
           ? Float32Array
           : PerHead;
 
-/** What a decision asks the cache to do. Entry numbers are those before the plan. */
+/**
+ * What a decision asks the cache to do. Neighbours of one kind are one plan: checked and given room together, entry numbers are
+ * those before it. Plans follow one another; each sees what those before it have left, numbers included. All that a decision
+ * returns holds, or none of it: where one plan is refused or finds no room, the ones before are taken back.
+ */
 export type Action =
   | KeepAction
   | MergeAction
@@ -531,7 +535,7 @@ export interface RenumberAction {
   readonly layer: number;
 }
 
-/** Stores a column of the entries of each KV head (those before the plan: values move with their entries). */
+/** Stores a column of the entries of each KV head; values move with their entries. */
 export interface ColumnAction {
   readonly do: 'column';
   readonly layer: number;

@@ -1,59 +1,65 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
-import type { EncodeItem, KeepItem, PreparedPlan } from '../../cache/types.ts';
-import type { Action, EncodeAction, KeepAction, ParkAction } from '../../methods/types.ts';
+import type { ColumnItem, EncodeItem, KeepItem, PreparedPlan } from '../../cache/types.ts';
+import type {
+  Action,
+  ColumnAction,
+  EncodeAction,
+  JoinAction,
+  KeepAction,
+  MergeAction,
+  ParkAction,
+  RenumberAction,
+} from '../../methods/types.ts';
 import { joinItem } from './join.ts';
 import { parkItem } from './park.ts';
 
 type CacheAction = Exclude<Action, { do: 'rows' }>;
 
 /**
- * Carries out what a method decided. Actions of one kind are one plan: prepared together, then applied whole or not at all;
- * a method that returns several kinds gets one plan a kind, in their order.
+ * Carries out what a method decided: all of it, or nothing where one action cannot be (the sequence's views are then what they
+ * were; what the method has written to its state stays). Neighbours of one kind are one plan, prepared together; plans follow
+ * one another, each on what those before it have left.
  * @returns the rows of a RowsAction, or null
  */
 export function act(sequence: CacheSequence, actions: readonly Action[]): Uint32Array | null {
   let rows: Uint32Array | null = null;
+  const steps: (() => PreparedPlan | undefined)[] = [];
   for (let from = 0; from < actions.length; ) {
     const first = actions[from]!;
     let to = from + 1;
     while (to < actions.length && actions[to]!.do === first.do) to++;
+    const plan = actions.slice(from, to);
     if (first.do === 'rows') rows = first.rows;
-    else actOn(sequence, actions.slice(from, to) as CacheAction[]);
+    else if (first.do !== 'renumber') steps.push(() => prepare(sequence, plan as CacheAction[]));
+    else for (const { layer } of plan as RenumberAction[]) steps.push(() => void sequence.renumber(layer));
     from = to;
   }
+  if (steps.length > 0) sequence.inOrder(steps);
   return rows;
 }
 
-function actOn(sequence: CacheSequence, actions: readonly CacheAction[]): void {
-  const plan = prepare(sequence, actions);
-  if (plan) plan.apply();
-  else for (const action of actions) actNow(sequence, action);
-}
-
-function prepare(sequence: CacheSequence, actions: readonly CacheAction[]): PreparedPlan | null {
+function prepare(sequence: CacheSequence, actions: readonly CacheAction[]): PreparedPlan | undefined {
   const of = <A extends CacheAction>(): readonly A[] => actions as readonly A[];
   switch (actions[0]!.do) {
     case 'keep':
       return sequence.prepareKeep(of<KeepAction>().flatMap(keepItems));
     case 'merge':
-      return sequence.prepareMerge(
-        of<Extract<Action, { do: 'merge' }>>().map(({ layer, ...rest }) => ({ slot: layer, ...rest })),
-      );
+      return sequence.prepareMerge(of<MergeAction>().map(({ layer, ...rest }) => ({ slot: layer, ...rest })));
     case 'encode':
       return sequence.prepareEncode(of<EncodeAction>().map(encodeItem));
     case 'join':
-      return sequence.prepareJoin(of<Extract<Action, { do: 'join' }>>().map(action => joinItem(sequence, action)));
+      return sequence.prepareJoin(of<JoinAction>().map(action => joinItem(sequence, action)));
     case 'park':
       return sequence.preparePark(of<ParkAction>().map(action => parkItem(sequence, action)));
+    case 'column':
+      return sequence.prepareColumns(of<ColumnAction>().flatMap(columnItems));
     default:
-      return null;
+      return undefined;
   }
 }
 
-function actNow(sequence: CacheSequence, action: CacheAction): void {
-  if (action.do === 'renumber') sequence.renumber(action.layer);
-  if (action.do === 'column')
-    for (const [head, values] of action.values.entries()) sequence.setColumn(action.layer, head, action.name, values);
+function columnItems({ layer, name, values }: ColumnAction): ColumnItem[] {
+  return values.map((list, head) => ({ slot: layer, head, name, values: list }));
 }
 
 function keepItems({ layer, entries }: KeepAction): KeepItem[] {
