@@ -1,9 +1,9 @@
 import type { PlainCache, PlainRows } from './testing.ts';
 import { pickEntries } from './testing-actions.ts';
-import { type PlainScene, plainPool, plainProbabilities } from './testing-signals.ts';
+import { type PlainScene, type PlainView, plainPool, plainProbabilities } from './testing-signals.ts';
 import type { EvictRule, Expression, Policy, StepRule } from './types.ts';
 
-/** Decoding on a PlainCache: step rules (types.ts) by the book, one entry dropped at a time. Compensation is left out. */
+/** Decoding on a PlainCache: step rules (types.ts) by the book, one entry dropped at a time. */
 export class PlainDecoder {
   readonly #cache: PlainCache;
   readonly rules: readonly (StepRule | null)[];
@@ -81,6 +81,7 @@ export class PlainDecoder {
       if (free.length === 0) break;
       const entry = this.#choose(`${layer}.${heads[0]}`, rule, free, values ?? []);
       for (const head of heads) {
+        if (rule.compensate) this.#compensate(view(head), rule.first - 1, entry);
         const stay = Array.from(view(head).positions, (_, i) => i).filter(i => i !== entry);
         pickEntries(view(head), Uint32Array.from(stay), this.#cache.model.headDim);
       }
@@ -88,6 +89,19 @@ export class PlainDecoder {
       dropped = true;
     }
     return dropped;
+  }
+
+  /** RazorAttention: k <- k + (x - k) / (n + 1), n <- n + 1, with n in the bias. */
+  #compensate(view: PlainView, target: number, entry: number): void {
+    const { headDim } = this.#cache.model;
+    const bias = view.columns.get('bias')!;
+    const count = Math.round(Math.exp(bias[target]!)) + 1;
+    for (const plane of [view.k, view.v])
+      for (let c = 0; c < headDim; c++) {
+        const mean = target * headDim + c;
+        plane[mean]! += (plane[entry * headDim + c]! - plane[mean]!) / count;
+      }
+    bias[target] = Math.log(count);
   }
 
   #choose(key: string, rule: EvictRule, free: readonly number[], values: readonly number[]): number {

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { PlainCache, plainModel, plainPrompt, plainRandom } from '../testing.ts';
 import type { PlainView } from '../testing-signals.ts';
+import { PlainDecoder } from '../testing-step.ts';
 import { razorAttention } from './razor-attention.ts';
 
 const range = (n: number) => Array.from({ length: Math.max(0, n) }, (_, i) => i);
@@ -83,13 +84,24 @@ test('equal keys: attention is that of the full cache, thanks to the bias', () =
 
 test('while decoding the oldest of the window goes into the mean, in heads without retrieval', () => {
   const { model, policy, cache } = setUp({ sinks: 2 }, [[0, 1], [1]]);
-  cache.prompt(policy, plainPrompt(model, 250, plainRandom(2)));
+  const prompt = plainPrompt(model, 250, plainRandom(2));
+  cache.prompt(policy, prompt);
   expect(policy.pages).toEqual({ columns: ['bias'] });
   expect(policy.step!(0, cache.at(0))).toBeNull();
   expect(policy.step!(1, cache.at(1))).toEqual({
     evict: { over: 3 + 50, choose: 'oldest', first: 3, last: 0, per: 'head', heads: [0], compensate: true },
   });
   expect(cache.views[1]![0]!.positions.length).toBe(53);
+  const decoder = new PlainDecoder(cache, policy);
+  for (let step = 1; step <= 20; step++) {
+    decoder.step(plainPrompt(model, 1, plainRandom(100 + step)));
+    const view = cache.views[1]![0]!;
+    expect([...view.positions]).toEqual([0, 1, 2, ...range(50).map(i => 200 + step + i)]);
+    for (const plane of ['k', 'v'] as const)
+      for (const [c, x] of meanOf(prompt[1]![plane], 0, 2, 200 + step).entries())
+        expect(view[plane][2 * 8 + c]!).toBeCloseTo(x, 5);
+    expect(view.columns.get('bias')![2]).toBeCloseTo(Math.log(198 + step), 5);
+  }
 });
 
 test('without compensation the middle is dropped, and the method needs no exact rows', () => {
