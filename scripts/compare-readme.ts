@@ -24,7 +24,18 @@ if (!model) throw new Error('no SmolLM2: `kvasir pull smollm2-135m` fetches it, 
 
 const out = join(ROOT, 'bench/results', `compare-${which}.json`);
 const html = join(ROOT, 'build', `compare-${which}.html`);
-await step(process.execPath, ['src/cli/bin.ts', 'compare', '--model', model, ...size, '--out', out, '--html', html]);
+await step(process.execPath, [
+  'src/cli/bin.ts',
+  'compare',
+  '--model',
+  model,
+  ...size,
+  '--fresh',
+  '--out',
+  out,
+  '--html',
+  html,
+]);
 
 if (which === 'kvasir-mini') {
   const result = JSON.parse(await readFile(out, 'utf8')) as CompareResult;

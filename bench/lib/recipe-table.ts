@@ -1,11 +1,9 @@
 import { markdown } from '../../src/eval/report.ts';
 import type { Task } from '../../src/eval/tasks/types.ts';
+import { isSane, SANE } from '../../src/methods/sane.ts';
 import { type Cells, type Size, STEPS, type TaskScore, type TextScore } from './recipe-cells.ts';
 import type { Setting } from './recipe-settings.ts';
 import { digits, mebibytes, table } from './table.ts';
-
-/** A score of the full cache under which a task supports no claim. */
-const SANE = 0.6;
 
 export interface RecipeTable {
   readonly settings: readonly Setting[];
@@ -31,7 +29,7 @@ export function recipeTable({ settings, tasks, cells, size, pages, key, markdown
         const [own, full] = [score(task, recipe), score(task, 'full')];
         if (!own) return '';
         const shown = percent(own.right / own.n);
-        return full && full.right >= SANE * full.n ? shown : `(${shown})`;
+        return full && isSane(full.right / full.n) ? shown : `(${shown})`;
       });
       const name = recipe.replace(` @ ${pages}`, '');
       return [

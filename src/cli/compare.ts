@@ -1,13 +1,13 @@
-import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { EngineOptions, LoadOptions } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
-import { type ComparePlan, FIELD } from '../eval/compare/plan.ts';
-import { compareTable, failures } from '../eval/compare/table.ts';
+import { type ComparePlan, FIELD, LENGTH } from '../eval/compare/plan.ts';
+import { compareTable, failures, taken, took } from '../eval/compare/table.ts';
 import { findTask, STRONG, TASKS } from '../eval/tasks/index.ts';
 import { formatRecipe, parseRecipe } from '../methods/recipe.ts';
+import { recipeLines } from '../methods/recipe-lines.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
 import { BUNDLED } from './eval.ts';
 import { table } from './format.ts';
@@ -25,6 +25,7 @@ import {
   recipe,
 } from './options.ts';
 import { Progress } from './progress.ts';
+import { readText } from './read-text.ts';
 
 const OWN: readonly CliOption[] = [
   {
@@ -37,14 +38,13 @@ const OWN: readonly CliOption[] = [
     key: 'question',
     flags: '--question <text>',
     description: 'what to ask at the end of the text; without it, the end of the text is predicted',
-    accepts: nonEmpty,
+    accepts: { what: 'text that is not blank', parse: text => (text.trim() === '' ? undefined : text) },
   },
   {
     key: 'length',
     flags: '--length <tokens>',
-    description: 'tokens of the text that are taken, and of the tasks',
+    description: `tokens of the prompt, and of the tasks; default: with --text all that the context holds, else ${LENGTH}`,
     accepts: number({ min: 64, max: 1_000_000, integer: true }),
-    default: 1024,
   },
   {
     key: 'steps',
@@ -125,15 +125,18 @@ async function compare(context: Context, options: Record<string, unknown>): Prom
   const { io } = context;
   const found = await resolveModel(context.catalogue, options.model as string);
   const load: LoadOptions = { ...found, ...pick(options, LOAD) };
-  const plan = await planOf(options, found.name === BUNDLED);
-  const [{ openModelForEval }, { metadata }, { writeWhole }, { CompareState }, { cacheDir }] = await Promise.all([
-    import('../eval/open.node.ts'),
-    import('../eval/metadata.node.ts'),
-    import('../eval/result.node.ts'),
-    import('../eval/compare/state.node.ts'),
-    import('../model/hub/cache-dir.node.ts'),
-  ]);
+  const begin = performance.now();
+  const asked = await planOf(options, found.name === BUNDLED);
+  const [{ openModelForEval }, { codeVersion, metadata }, { writeWhole }, { CompareState }, { cacheDir }] =
+    await Promise.all([
+      import('../eval/open.node.ts'),
+      import('../eval/metadata.node.ts'),
+      import('../eval/result.node.ts'),
+      import('../eval/compare/state.node.ts'),
+      import('../model/hub/cache-dir.node.ts'),
+    ]);
   const { runCompare } = await import('../eval/compare/run.ts');
+  const { wholeLength } = await import('../eval/compare/prompt.ts');
   const { compareResult } = await import('../eval/compare/result.ts');
   const { compareReport } = await import('../eval/compare/report/report.ts');
 
@@ -145,10 +148,14 @@ async function compare(context: Context, options: Record<string, unknown>): Prom
     await using opened = await openModelForEval(load, engine, at => progress.update(at.what, at.fraction, 1));
     progress.stop();
     const { model } = opened;
+    const plan: ComparePlan = { ...asked, length: asked.length ?? wholeLength(model, asked) };
     const where = { folder: join(cacheDir(), 'compare'), fresh: options.fresh === true };
     const path = options.state as string | undefined;
-    const state = await CompareState.open({ ...where, ...(path && { path }) }, plan, model.info.fingerprint);
+    const { fingerprint, mode, provider, context: most } = model.info;
+    const conditions = { ...pick(options, LOAD), ...engine, fingerprint, mode, provider, context: most };
+    const state = await CompareState.open({ ...where, ...(path && { path }) }, plan, conditions, codeVersion());
     const run = metadata();
+    const reused = Object.keys(state.cells).length;
     const what = await runCompare(model, plan, state.cells, {
       signal: interrupt.signal,
       yields: () => setImmediate(),
@@ -156,22 +163,29 @@ async function compare(context: Context, options: Record<string, unknown>): Prom
       onCell: (name, cell) => state.add(name, cell),
     });
     progress.stop();
-    const result = compareResult(model, plan, what, state.cells, run);
+    const seconds = (performance.now() - begin) / 1000;
+    const result = compareResult(model, plan, what, state.cells, { ...run, seconds, reused });
+    const whole = result.rows[0]!;
     if (options.out) await writeWhole(options.out as string, `${JSON.stringify(result, null, 1)}\n`);
     if (options.html) await writeWhole(options.html as string, compareReport(result));
-    if (options.json) printJson(io, result);
-    else {
+    if (options.json && !whole.failed) printJson(io, result);
+    if (!options.json) {
       const { head, rows } = compareTable(result);
-      io.stdout.write(`${[table(head, rows), ...failures(result)].join('\n')}\n`);
+      io.stdout.write(`${[table(head, rows), ...failures(result), taken(result), took(result)].join('\n')}\n`);
       if (options.html) io.stderr.write(`report written to ${options.html}\n`);
     }
+    // Beside nothing there is no comparison.
+    if (whole.failed) throw new KvasirError('backend_failed', `the full cache failed: ${whole.failed}`);
   } finally {
     progress.stop();
     release();
   }
 }
 
-async function planOf(options: Record<string, unknown>, bundled: boolean): Promise<ComparePlan> {
+/** What is asked for; without a length as long as it will be, which the model's tokenizer says. */
+type Asked = Omit<ComparePlan, 'length'> & { readonly length: number | undefined };
+
+async function planOf(options: Record<string, unknown>, bundled: boolean): Promise<Asked> {
   const { bundledCorpus } = await import('../eval/corpus.node.ts');
   const asked = (options.tasks as string[]).filter(name => name !== 'none');
   const tasks = asked.flatMap(name => (name === 'strong' ? STRONG : name === 'all' ? TASKS : [findTask(name)]));
@@ -179,8 +193,8 @@ async function planOf(options: Record<string, unknown>, bundled: boolean): Promi
   const needsBooks = tasks.length > 0 || options.text === undefined;
   const books = needsBooks ? await bundledCorpus() : [];
   const given = [...((options.kv as string[] | undefined) ?? [])];
-  if (options.recipes) given.push(...recipesIn(await readText('--recipes', options.recipes as string)));
-  const { length, steps, n, rounds, seed } = options as unknown as ComparePlan;
+  if (options.recipes) given.push(...(await recipesIn(options.recipes as string)));
+  const { length, steps, n, rounds, seed } = options as unknown as Asked;
   const path = options.text as string | undefined;
   const question = options.question as string | undefined;
   return {
@@ -190,7 +204,7 @@ async function planOf(options: Record<string, unknown>, bundled: boolean): Promi
       content: path === undefined ? books.at(-1)! : await readText('--text', path),
       ...(question !== undefined && { question }),
     },
-    length,
+    length: length ?? (path === undefined ? LENGTH : undefined),
     steps,
     tasks: [...new Set(tasks)],
     n,
@@ -201,20 +215,13 @@ async function planOf(options: Record<string, unknown>, bundled: boolean): Promi
   };
 }
 
-function recipesIn(content: string): string[] {
-  return content
-    .split('\n')
-    .map(line => line.replace(/#.*$/, '').trim())
-    .filter(line => line !== '');
-}
-
-async function readText(field: string, path: string): Promise<string> {
-  return readFile(path, 'utf8').catch((cause: Error) => {
-    throw new KvasirError('invalid_request', `the file cannot be read: ${cause.message}`, {
-      field,
+async function recipesIn(path: string): Promise<string[]> {
+  const recipes = recipeLines(await readText('--recipes', path));
+  if (recipes.length === 0)
+    throw new KvasirError('invalid_request', 'the file names no recipe', {
+      field: '--recipes',
       value: path,
-      allowed: 'a file of UTF-8 text',
-      cause,
+      allowed: 'recipes, one a line; # begins a comment',
     });
-  });
+  return recipes;
 }

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { FORMAT_NAMES } from '../cache/types.ts';
@@ -27,6 +26,7 @@ import {
   recipe,
 } from './options.ts';
 import { Progress } from './progress.ts';
+import { readText } from './read-text.ts';
 
 export const names = (what: string) => ({
   what,
@@ -202,7 +202,7 @@ async function planOf(options: Record<string, unknown>): Promise<Omit<EvalPlan, 
     meter,
     caches: cacheSettings((options.kv as string[] | undefined) ?? ['full'], options.cache as string[], prefill),
     books: await bundledCorpus(),
-    ...(options.text !== undefined && { text: await readText(options.text as string) }),
+    ...(options.text !== undefined && { text: await readText('--text', options.text as string) }),
   };
 }
 
@@ -213,15 +213,4 @@ export function cacheSettings(recipes: string[], formats: string[], prefill?: 't
     return formats.map(format => cacheSetting(`${kv} @ ${format}`, prefill));
   });
   return [...new Map(settings.map(setting => [setting.name, setting])).values()];
-}
-
-async function readText(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch((cause: Error) => {
-    throw new KvasirError('invalid_request', `the text cannot be read: ${cause.message}`, {
-      field: '--text',
-      value: path,
-      allowed: 'a file of UTF-8 text',
-      cause,
-    });
-  });
 }

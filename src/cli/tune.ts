@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { EngineOptions, LoadOptions, ModelInfo } from '../engine/types.ts';
@@ -8,7 +7,7 @@ import { findTask } from '../eval/tasks/index.ts';
 import type { Measured } from '../eval/tune/evaluate.ts';
 import type { TunePlan } from '../eval/tune/plan.ts';
 import { tune as runTune, type TuneResult } from '../eval/tune/tune.ts';
-import { SANE } from '../methods/measured-text.ts';
+import { SANE } from '../methods/sane.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
 import { BUNDLED } from './eval.ts';
 import { formatBytes, table } from './format.ts';
@@ -27,6 +26,7 @@ import {
   pick,
 } from './options.ts';
 import { Progress } from './progress.ts';
+import { readText } from './read-text.ts';
 
 const whole = (min: number, max: number) => number({ min, max, integer: true });
 
@@ -173,14 +173,7 @@ async function planOf(options: Record<string, unknown>, goal: TunePlan['goal'], 
 }
 
 async function split(path: string): Promise<TunePlan['texts']> {
-  const text = await readFile(path, 'utf8').catch((cause: Error) => {
-    throw new KvasirError('invalid_request', `the text cannot be read: ${cause.message}`, {
-      field: '--text',
-      value: path,
-      allowed: 'a file of UTF-8 text',
-      cause,
-    });
-  });
+  const text = await readText('--text', path);
   const cut = Math.floor((text.length * 2) / 3);
   return { search: text.slice(0, cut), heldOut: text.slice(cut) };
 }

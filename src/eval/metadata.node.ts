@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
@@ -50,11 +51,28 @@ export function metadata(versions: Readonly<Record<string, string>> = {}): Metad
   };
 }
 
+/** What runs: the commit, with a hash of what differs from it; the version where there is no repository. */
+export function codeVersion(): string {
+  const commit = git('rev-parse', 'HEAD');
+  if (commit === undefined) return versionOf(`${ROOT}package.json`);
+  const changes = git('diff', 'HEAD');
+  return changes === ''
+    ? commit
+    : `${commit} ${createHash('sha256')
+        .update(changes ?? String(Date.now()))
+        .digest('hex')}`;
+}
+
 function git(...args: string[]): string | undefined {
   // An installed package may lie in somebody else's repository.
   if (!existsSync(`${ROOT}.git`)) return undefined;
   try {
-    return execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+    return execFileSync('git', args, {
+      cwd: ROOT,
+      encoding: 'utf8',
+      maxBuffer: 2 ** 28,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim();
   } catch {
     return undefined;
   }

@@ -34,12 +34,15 @@ const cell = (task: string, length: number, cache: string, right: number): Cell 
   seconds: 1,
 });
 
-test('cells become a table with a row for each task and cache, a column for each length', () => {
+test('cells become a table with a row for each task and cache, a column for each length; brackets where the full cache fails', () => {
   const cells = [
     cell('a', 512, 'f32', 8),
     cell('a', 512, 'int8', 7),
     cell('a', 1024, 'f32', 1),
+    cell('a', 1024, 'int8', 4),
     cell('b', 1024, 'f32', 0),
+    cell('c', 512, 'f32', 5),
+    cell('c', 512, 'int8', 0),
   ];
   const text: Cell = {
     kind: 'perplexity',
@@ -54,9 +57,11 @@ test('cells become a table with a row for each task and cache, a column for each
     [
       '| task, % exact | cache | 512 | 1024 |',
       '| --- | --- | --- | --- |',
-      '| the a | f32 | 100 (8/8) | 12.5 (1/8) |',
-      '| the a | int8 | 87.5 (7/8) |  |',
-      '| the b | f32 |  | 0 (0/8) |',
+      '| the a | f32 | 100 (8/8) | (12.5 (1/8)) |',
+      '| the a | int8 | 87.5 (7/8) | (50 (4/8)) |',
+      '| the b | f32 |  | (0 (0/8)) |',
+      '| the c | f32 | 62.5 (5/8) |  |',
+      '| the c | int8 | 0 (0/8) |  |',
     ].join('\n'),
   );
   expect(texts!.rows).toEqual([['perplexity', 'f32', '64', '2', '12.346 a token, 1.5000 bits a byte']]);

@@ -1,3 +1,4 @@
+import { isSane } from '../methods/sane.ts';
 import type { Cell, TaskCell, TextCell } from './run.ts';
 
 /** 95 % interval of a share (Wilson, 1927), as shares. */
@@ -28,13 +29,17 @@ export function markdown({ head, rows }: ReportTable): string {
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
 }
 
+/** Scores of tasks that the full f32 cache fails at that length stand in brackets: they support no claim. */
 function taskTable(cells: readonly TaskCell[]): ReportTable {
   const lengths = unique(cells.map(cell => cell.length));
   const rows = unique(cells.map(cell => `${cell.title}\n${cell.cache}`)).map(key => {
     const own = cells.filter(cell => `${cell.title}\n${cell.cache}` === key);
     const scores = lengths.map(length => {
       const cell = own.find(each => each.length === length);
-      return cell ? `${percent(cell.right / cell.n)} (${cell.right}/${cell.n})` : '';
+      if (!cell) return '';
+      const text = `${percent(cell.right / cell.n)} (${cell.right}/${cell.n})`;
+      const full = cells.find(each => each.task === cell.task && each.length === length && each.cache === 'f32');
+      return full && !isSane(full.right / full.n) ? `(${text})` : text;
     });
     return [...key.split('\n'), ...scores];
   });

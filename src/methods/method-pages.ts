@@ -2,7 +2,8 @@ import { beyondStage, describeMethod, type MethodDescription } from './describe.
 import { METHODS } from './index.ts';
 import { optionTable, table } from './markdown.ts';
 import type { Measured, MeasuredRow } from './measured.ts';
-import { measuredSentence, percent, rowsOf, SANE } from './measured-text.ts';
+import { measuredSentence, percent, rowsOf } from './measured-text.ts';
+import { isSane, SANE } from './sane.ts';
 import type { Method } from './types.ts';
 
 const MADE =
@@ -100,7 +101,7 @@ function measuredTable({ tasks }: Measured, rows: readonly MeasuredRow[]): strin
       share(row.peak),
       ...tasks.map(({ full }, i) => {
         const score = share(row.scores[i] ?? null);
-        return full >= SANE || score === '' ? score : `(${score})`;
+        return isSane(full) || score === '' ? score : `(${score})`;
       }),
       share(row.agreement),
       row.kl === null ? '' : row.kl.toPrecision(2),

@@ -245,10 +245,13 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
         await page.getByRole('button', { name: 'Compare' }).click();
         await page.getByRole('alert').getByText('Give a text').waitFor();
         await page.getByRole('button', { name: 'Take a sample text' }).click();
-        await page.getByLabel('Recipes').fill('tova(keep=0.25)');
+        const edited = '# half of it\ntova(keep=0.5) # not a quarter';
+        await page.getByLabel('Recipes').fill('');
+        await page.getByLabel('Recipes').pressSequentially(edited);
+        expect(await page.getByLabel('Recipes').inputValue()).toBe(edited);
         await page.getByRole('button', { name: 'Compare' }).click();
         await page.getByText('2 rows,').waitFor({ timeout: 60_000 });
-        expect(await page.locator('.results .card h3').allTextContents()).toEqual(['full', 'tova(keep=0.25)']);
+        expect(await page.locator('.results .card h3').allTextContents()).toEqual(['full', 'tova(keep=0.5)']);
         expect(await page.locator('.results .answer').first().textContent()).toContain('The pass key is');
         expect(await overflow(page)).toEqual({ by: 0, wide: [] });
       });

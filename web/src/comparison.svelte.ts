@@ -1,4 +1,5 @@
 import type { LiveRow } from '../../src/eval/live.ts';
+import { recipeLines } from '../../src/methods/recipe-lines.ts';
 import type { ChatClient } from './client.ts';
 import { passkey } from './prompts.ts';
 
@@ -28,7 +29,7 @@ export class Comparison {
   }
 
   get list(): string[] {
-    return [...new Set(this.recipes.split('\n').map(line => line.trim()))].filter(line => line !== '');
+    return recipeLines(this.recipes);
   }
 
   /** Puts a recipe first, unless it is there. */

@@ -18,13 +18,16 @@ export const FIELD: readonly string[] = [
 
 export const MOST_RECIPES = 64;
 
+/** Tokens of a prompt where neither a length nor a text is given, and of tasks beside a text. */
+export const LENGTH = 1024;
+
 /** One text, and tasks, under many recipes. */
 export interface ComparePlan {
   /** The full f32 cache is always the first and stands in no list. */
   readonly recipes: readonly string[];
   /** What recipes run on. With a question the text is its context; without, its end is forced. */
   readonly text: { readonly name: string; readonly content: string; readonly question?: string };
-  /** Tokens of the text that are taken, from its beginning; fewer where it is shorter. */
+  /** Most tokens of the prompt: the text's first, fewer where it is shorter; question and chat template count too. */
   readonly length: number;
   /** Tokens that are forced, and written, after the prompt. */
   readonly steps: number;
@@ -46,18 +49,18 @@ export function settingsOf(plan: ComparePlan, model: LoadedModel): readonly Cach
   const { context } = model.info;
   const whole = (value: number, least: number, most: number) =>
     Number.isInteger(value) && value >= least && value <= most;
-  if (!whole(steps, 1, 512)) throw bad('steps', steps, 'a whole number from 1 to 512');
+  if (!whole(steps, 1, 512)) throw bad('--steps', steps, 'a whole number from 1 to 512');
   if (!whole(length, 64, context - steps))
     throw bad(
-      'length',
+      '--length',
       length,
       `a whole number from 64 to ${context - steps}: the context of the model less the steps`,
     );
-  if (!whole(n, 1, 1000)) throw bad('n', n, 'a whole number from 1 to 1000');
-  if (!whole(rounds, 1, 20)) throw bad('rounds', rounds, 'a whole number from 1 to 20');
-  if (text.content.trim() === '') throw bad('text', text.name, 'a text that is not empty');
+  if (!whole(n, 1, 1000)) throw bad('--n', n, 'a whole number from 1 to 1000');
+  if (!whole(rounds, 1, 20)) throw bad('--rounds', rounds, 'a whole number from 1 to 20');
+  if (text.content.trim() === '') throw bad('--text', text.name, 'a text that is not empty');
   if (recipes.length < 1 || recipes.length > MOST_RECIPES)
-    throw bad('kv', recipes.length, `1 to ${MOST_RECIPES} recipes`);
+    throw bad('--kv', recipes.length, `1 to ${MOST_RECIPES} recipes`);
   const settings = recipes.map(recipe => cacheSetting(recipe));
   // Refused before anything has run: options that this model cannot use, profiles that are missing.
   for (const { kv } of settings) if (kv) model.program(kv);

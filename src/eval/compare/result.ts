@@ -6,7 +6,7 @@ import type { ComparePlan } from './plan.ts';
 import { binTexts, type ComparePrompt } from './prompt.ts';
 import type { Cells, TaskScore } from './run.ts';
 
-export const RESULT_VERSION = 1;
+export const RESULT_VERSION = 2;
 
 export interface SpeedRow {
   readonly context: number;
@@ -23,11 +23,18 @@ export interface CompareRow {
   readonly tasks: readonly TaskScore[];
 }
 
+export interface CompareRun extends Metadata {
+  /** Of the whole run, loading included. */
+  readonly seconds: number;
+  /** Measurements that stood there already. */
+  readonly reused: number;
+}
+
 /** All that tables and reports are made of. The first row is the full f32 cache. */
 export interface CompareResult {
   readonly kvasir: 'compare';
   readonly version: number;
-  readonly run: Metadata;
+  readonly run: CompareRun;
   readonly model: {
     readonly name: string;
     readonly fingerprint: string;
@@ -38,6 +45,9 @@ export interface CompareResult {
   readonly plan: {
     readonly text: string;
     readonly question: string | null;
+    /** Tokens of the text that were taken, and that it has. */
+    readonly taken: number;
+    readonly whole: number;
     readonly promptTokens: number;
     readonly steps: number;
     readonly tasks: readonly { readonly name: string; readonly title: string }[];
@@ -55,7 +65,7 @@ export function compareResult(
   plan: ComparePlan,
   { prompt, settings }: { readonly prompt: ComparePrompt; readonly settings: readonly CacheSetting[] },
   cells: Cells,
-  run: Metadata,
+  run: CompareRun,
 ): CompareResult {
   const { name, fingerprint, parameters, layers, kvHeads } = model.info;
   const { text, steps, tasks, n, seed, rounds } = plan;
@@ -68,6 +78,8 @@ export function compareResult(
     plan: {
       text: text.name,
       question: text.question ?? null,
+      taken: prompt.taken,
+      whole: prompt.whole,
       promptTokens: prompt.tokens.length,
       steps,
       tasks: tasks.map(task => ({ name: task.name, title: task.title })),

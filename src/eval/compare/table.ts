@@ -1,8 +1,6 @@
+import { isSane } from '../../methods/sane.ts';
 import type { CompareResult, CompareRow } from './result.ts';
 import { meanLength } from './result.ts';
-
-/** A full-cache score under which a task supports no claim about a recipe. */
-export const SANE = 0.6;
 
 /** One row a recipe, for a terminal. Scores of tasks that the full cache fails stand in brackets. */
 export function compareTable(result: CompareResult): { head: string[]; rows: (string | number)[][] } {
@@ -24,7 +22,7 @@ function cellsOf(row: CompareRow, full: CompareRow, tasks: readonly string[]): (
     row.recipe,
     Math.round(meanLength(quality)),
     quality.parked > 0 ? `${mebibytes(quality.held)} + ${mebibytes(quality.parked)} parked` : mebibytes(quality.held),
-    `${((100 * quality.held) / full.quality!.held).toFixed(1)} %`,
+    full.quality ? `${((100 * quality.held) / full.quality.held).toFixed(1)} %` : '',
     mebibytes(quality.peak),
     last ? (last.firstTokenMs / 1000).toFixed(2) : '',
     last ? last.tokensPerSecond.toFixed(1) : '',
@@ -34,7 +32,7 @@ function cellsOf(row: CompareRow, full: CompareRow, tasks: readonly string[]): (
       const own = row.tasks.find(score => score.task === task);
       if (!own) return '';
       const text = `${own.right}/${own.n}`;
-      return isSane(full, task) ? text : `(${text})`;
+      return claims(full, task) ? text : `(${text})`;
     }),
   ];
 }
@@ -44,10 +42,21 @@ export function failures({ rows }: CompareResult): string[] {
   return rows.flatMap(({ recipe, failed }) => (failed === undefined ? [] : [`${recipe}: ${failed}`]));
 }
 
+/** How much of the text was looked at. */
+export function taken({ plan }: CompareResult): string {
+  return `${plan.taken} of ${plan.whole} tokens of ${plan.text} taken`;
+}
+
+/** How long the run took, and what it did not have to measure. */
+export function took({ run }: CompareResult): string {
+  const time = run.seconds < 100 ? `${run.seconds.toFixed(1)} s` : `${(run.seconds / 60).toFixed(1)} min`;
+  return `took ${time}${run.reused > 0 ? `; ${run.reused} measurements were there already` : ''}`;
+}
+
 /** Does the full cache score well enough on a task for it to say something? */
-export function isSane(full: CompareRow, task: string): boolean {
+export function claims(full: CompareRow, task: string): boolean {
   const score = full.tasks.find(each => each.task === task);
-  return score !== undefined && score.right >= SANE * score.n;
+  return score !== undefined && isSane(score.right / score.n);
 }
 
 export const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 2 : 1);

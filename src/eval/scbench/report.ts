@@ -1,9 +1,7 @@
+import { isSane, SANE } from '../../methods/sane.ts';
 import type { CellMeans, TurnMeans } from './cell.ts';
 import type { ScbenchCell } from './run.ts';
 import { CATEGORIES, type Category } from './types.ts';
-
-/** A score of the full cache under which a task says nothing about a setting. */
-const SANE = 0.6;
 
 export interface CaptionedTable {
   readonly caption: string;
@@ -33,7 +31,7 @@ export function scbenchTables(cells: readonly ScbenchCell[]): CaptionedTable[] {
 /** Whether the full cache does so well on the cell's task, mode and length (and kind) that a score there says something. */
 export function claims(cells: readonly ScbenchCell[], cell: ScbenchCell, kind?: string): boolean {
   const full = fullOf(cells, cell);
-  return full !== undefined && (scoreOf(full, kind) ?? 0) >= SANE;
+  return full !== undefined && isSane(scoreOf(full, kind) ?? 0);
 }
 
 function fullOf(cells: readonly ScbenchCell[], { task, mode, length }: ScbenchCell): Measured | undefined {

@@ -1,5 +1,5 @@
 import type { LoadedModel } from '../../engine/loaded-model.ts';
-import { SANE } from '../../methods/measured-text.ts';
+import { SANE } from '../../methods/sane.ts';
 import { type CacheSetting, cacheSetting, FULL } from '../cache-setting.ts';
 import type { Pause } from '../feed.ts';
 import { forced } from '../meters/exact.ts';

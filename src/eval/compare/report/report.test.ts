@@ -40,11 +40,12 @@ const result: CompareResult = {
   version: 1,
   run: {
     ...{ date: '2026-01-01', commit: 'abc', dirty: false, arguments: ['compare', EVIL], versions: { node: '24' } },
+    ...{ seconds: 1, reused: 0 },
     machine: { cpu: 'cpu', cores: 2, memoryBytes: 1, system: 'linux', loadAverage: 0 },
   },
   model: { name: 'model', fingerprint: 'f'.repeat(64), parameters: 1e6, layers: 2, kvHeads: 2 },
   plan: {
-    ...{ text: EVIL, question: EVIL, promptTokens: 100, steps: 8, n: 4, seed: 0, rounds: 1 },
+    ...{ text: EVIL, question: EVIL, promptTokens: 100, taken: 90, whole: 120, steps: 8, n: 4, seed: 0, rounds: 1 },
     tasks: [
       { name: 'good', title: 'Good' },
       { name: 'weak', title: 'Weak' },

@@ -1,5 +1,5 @@
 import { type CompareResult, type CompareRow, meanLength } from '../result.ts';
-import { compareTable, failures, isSane, mebibytes } from '../table.ts';
+import { claims, compareTable, failures, mebibytes } from '../table.ts';
 import { embedded, escaped } from './html.ts';
 import { bars, lines, scatter } from './plots.ts';
 import { SCRIPT } from './script.ts';
@@ -77,7 +77,7 @@ function tableOf(result: CompareResult): string {
   const body = rows.map(cells => {
     const shown = cells.map((cell, i) => {
       const task = tasks[i - first];
-      const grey = task !== undefined && !isSane(full, task) ? ' class="grey"' : '';
+      const grey = task !== undefined && !claims(full, task) ? ' class="grey"' : '';
       return `<td${grey}>${escaped(String(cell).replace(/^\((.*)\)$/, '$1'))}</td>`;
     });
     return `<tr>${shown.join('')}</tr>`;
@@ -115,7 +115,7 @@ function agreementPlot(rows: readonly CompareRow[]): string {
 
 /** Mean share of right answers over the tasks that the full cache masters. */
 function taskPlot({ rows: [full], plan }: CompareResult, rows: readonly CompareRow[]): string {
-  const sane = plan.tasks.filter(({ name }) => isSane(full!, name)).map(({ name }) => name);
+  const sane = plan.tasks.filter(({ name }) => claims(full!, name)).map(({ name }) => name);
   const points = rows.flatMap(({ recipe, quality, tasks }) => {
     const scores = tasks.filter(({ task }) => sane.includes(task));
     if (sane.length === 0 || scores.length < sane.length) return [];
