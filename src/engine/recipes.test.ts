@@ -119,15 +119,68 @@ describe('sessions under recipes', () => {
     expect(await held()).toBe(0);
   });
 
-  test('another prompt, or another recipe, starts anew; from the full cache a recipe goes on', async () => {
+  test('another prompt, or a recipe that would undo what was done, starts anew and says why', async () => {
     const session = await engine.openSession('tiny');
     const first = await turn(session, prompt, 'snapkv(keep=0.4)');
+    expect(first.answer.usage.whyNotCached).toBeUndefined();
     const other = await turn(session, [5, ...first.next.slice(1)], 'snapkv(keep=0.4)');
-    expect(other.answer.usage.cachedTokens).toBe(0);
+    expect(other.answer.usage).toMatchObject({
+      cachedTokens: 0,
+      whyNotCached: "the prompt leaves the session's text after 0 tokens, and snapkv(keep=0.4) keeps no prefix whole",
+    });
     const changed = await turn(session, other.next, 'full');
-    expect(changed.answer.usage.cachedTokens).toBe(0);
-    const went = await turn(session, changed.next, 'snapkv(keep=0.4)');
-    expect(went.answer.usage.cachedTokens).toBe(changed.next.length - 4);
+    expect(changed.answer.usage).toMatchObject({
+      cachedTokens: 0,
+      whyNotCached: expect.stringMatching(
+        /under snapkv\(keep=0.4\): what snapkv has done to the cache cannot be undone/,
+      ),
+    });
+    await engine.closeSession(session);
+  });
+
+  test('from the full cache a recipe goes on; then one that keeps less, or does more after it', async () => {
+    const kivi = ' + kivi(bits=4, residual=64)';
+    const bytes: number[] = [];
+    for (const more of ['', kivi]) {
+      const session = await engine.openSession('tiny');
+      let { next } = await turn(session, prompt, 'full');
+      for (const kv of ['snapkv(keep=0.6)', 'snapkv(keep=0.4)', `snapkv(keep=0.4)${more}`]) {
+        const { usage, tokens } = await run({ session, tokens: next, kv, maxTokens: 1 });
+        expect(usage.cachedTokens).toBe(kv === 'snapkv(keep=0.6)' ? next.length - 4 : next.length - 3);
+        expect(usage.whyNotCached).toBeUndefined();
+        expect(usage.cache.recipe).toBe(kv);
+        expect(usage.cache.kept).toBeLessThan(0.7 * next.length);
+        bytes.push(usage.cache.bytes);
+        next = [...next, ...tokens, 7, 8].slice(0, next.length + 3);
+      }
+      await engine.closeSession(session);
+    }
+    expect(bytes[4]).toBe(bytes[1]);
+    expect(bytes[5]).toBeLessThan(bytes[2]!);
+    const session = await engine.openSession('tiny');
+    const { next } = await turn(session, prompt, 'full');
+    // Columns that scores are added up in were not kept from the start.
+    expect((await turn(session, next, 'h2o')).answer.usage).toMatchObject({
+      cachedTokens: 0,
+      whyNotCached: expect.stringMatching(/in pages that h2o cannot go on with/),
+    });
+    await engine.closeSession(session);
+    expect(await held()).toBe(0);
+  });
+
+  test('where entries depend on what is before them alone, whole pages of a shared prefix are reused', async () => {
+    const session = await engine.openSession('tiny');
+    const kv = 'kivi(bits=4, residual=64)';
+    const first = await turn(session, prompt, kv);
+    const branched = [...prompt.slice(0, 150), ...first.next.slice(0, 100)];
+    const again = await turn(session, branched, kv);
+    expect(again.answer.usage).toMatchObject({
+      cachedTokens: 128,
+      whyNotCached: "the prompt leaves the session's text after 150 tokens",
+    });
+    expect(again.answer.usage.cache.kept).toBe(branched.length + again.answer.tokens.length - 1);
+    const third = await turn(session, again.next, kv);
+    expect(third.answer.usage.cachedTokens).toBe(again.next.length - 4);
     await engine.closeSession(session);
   });
 });

@@ -24,6 +24,7 @@ export class Request {
   aborted = false;
   /** Prompt tokens that stand in the cache already. */
   cached = 0;
+  whyNotCached: string | null = null;
   /** Prompt tokens run so far, cached ones included. */
   done = 0;
   /** The prompt's cache; the answers own it (or forks of it) once they exist. */
@@ -77,6 +78,7 @@ export class Request {
     return {
       promptTokens: this.prompt.length,
       cachedTokens: this.cached,
+      ...(this.whyNotCached !== null && { whyNotCached: this.whyNotCached }),
       completionTokens,
       timings: this.#timings(completionTokens),
       cache,

@@ -131,7 +131,8 @@ export class Scheduler {
   #open(request: Request): boolean {
     const format = this.#format(request);
     const { program } = request;
-    const taken = request.session?.take(request.prompt, format, program) ?? null;
+    const reuse = request.session?.take(request.prompt, format, program);
+    const taken = reuse?.kept ?? null;
     const sequence =
       taken?.sequence ??
       this.#cache.create({
@@ -150,7 +151,7 @@ export class Scheduler {
       } catch (error) {
         const idle = this.#idleSessions().find(session => session.sequence && session !== request.session);
         if (idle) {
-          idle.drop();
+          idle.drop('the cache of the session was given up to make room for a request');
           continue;
         }
         const alone = this.#running.length === 0;
@@ -166,6 +167,7 @@ export class Scheduler {
     request.sequence = sequence;
     request.run = program && new Run(program, sequence, this.#forward.recipes, request.seed);
     request.cached = request.done = taken?.shared ?? 0;
+    request.whyNotCached = reuse?.why ?? null;
     return true;
   }
 

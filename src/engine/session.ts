@@ -1,6 +1,10 @@
+import { PAGE_TOKENS } from '../../kernels/abi.ts';
 import type { CacheSequence } from '../cache/sequence.ts';
 import type { FormatName } from '../cache/types.ts';
+import { whyNotGoOn } from '../methods/goes-on.ts';
+import { parseRecipe } from '../methods/recipe.ts';
 import type { Program } from './program/program.ts';
+import { recount } from './program/run.ts';
 import { setSegments } from './segments.ts';
 
 /** A conversation whose cache is kept between turns. Only one request may use it at a time. */
@@ -17,6 +21,7 @@ export class Session {
   program: Program | null = null;
   usedAt = 0;
   #closed = false;
+  #lost: string | null = null;
 
   constructor(id: string, model: string) {
     this.id = id;
@@ -28,34 +33,33 @@ export class Session {
   }
 
   /**
-   * The kept cache for a new prompt, or null: cut back to what it shares with the prompt where every entry stands for its own
-   * token; whole where a recipe has changed it, and then only if the prompt goes on from there. At least one prompt token is
-   * left to run, since its logits are needed.
+   * The kept cache for a new prompt: cut back to what it shares with the prompt where every entry stands for its own token
+   * (under a prefix-stable recipe to whole pages of it); whole where a recipe has dropped or joined entries, and then only if the
+   * prompt goes on from there. At least one prompt token is left to run, since its logits are needed.
    */
-  take(
-    prompt: readonly number[],
-    format: FormatName,
-    program: Program | null,
-  ): { sequence: CacheSequence; shared: number } | null {
-    if (!this.sequence || this.format !== format || !this.#goesOn(program)) {
-      this.drop();
-      return null;
-    }
-    let shared = 0;
-    const most = Math.min(this.tokens.length, prompt.length - 1);
-    while (shared < most && this.tokens[shared] === prompt[shared]) shared++;
-    if (this.program && shared < this.tokens.length) {
-      this.drop();
-      return null;
-    }
+  take(prompt: readonly number[], format: FormatName, program: Program | null): Reuse {
     const sequence = this.sequence;
-    if (!this.program) {
-      sequence.truncate(shared);
-      setSegments(sequence, [], shared);
+    if (!sequence) return nothing(this.#lost);
+    const { tokens } = this;
+    let shared = 0;
+    const most = Math.min(tokens.length, prompt.length - 1);
+    while (shared < most && tokens[shared] === prompt[shared]) shared++;
+    const cut = this.program && shared < tokens.length ? shared - (shared % PAGE_TOKENS) : shared;
+    const refusal = this.#whyNot(format, program) ?? this.#whyNotCut(shared, cut);
+    if (refusal !== null) {
+      this.drop();
+      return nothing(refusal);
+    }
+    if (cut < tokens.length) {
+      sequence.truncate(cut);
+      if (this.program) recount(sequence);
+      setSegments(sequence, [], cut);
     }
     this.sequence = null;
     this.tokens = [];
-    return { sequence, shared };
+    const left = cut < tokens.length && cut < prompt.length - 1;
+    const why = left ? `the prompt leaves the session's text after ${shared} tokens` : null;
+    return { kept: { sequence, shared: cut }, why };
   }
 
   /**
@@ -75,13 +79,24 @@ export class Session {
     this.usedAt = performance.now();
   }
 
-  /**
-   * May a cache that was filled under `this.program` go on under another? From the full cache, yes, where the pages have what
-   * the new recipe needs; from a recipe only under the same one, since what it dropped is gone.
-   */
-  #goesOn(program: Program | null): boolean {
-    if (this.program) return this.program.text === program?.text;
-    return !program?.needsPages;
+  /** Why the cache cannot go on under a format and a recipe; null: it can. */
+  #whyNot(format: FormatName, program: Program | null): string | null {
+    if (this.format !== format) return `the cache of the session is in ${this.format}`;
+    const [from, to] = [this.program?.text ?? 'full', program?.text ?? 'full'];
+    const why = whyNotGoOn(parseRecipe(from), parseRecipe(to));
+    if (why !== null) return `the cache of the session was filled under ${from}: ${why}`;
+    const pages = (one: Program | null) => JSON.stringify(one?.pages(format) ?? { formatK: format, formatV: format });
+    if (pages(this.program) !== pages(program))
+      return `the cache of the session was filled under ${from}, in pages that ${to} cannot go on with`;
+    return null;
+  }
+
+  /** Why a cache that holds more than the prompt shares with it cannot be cut back. */
+  #whyNotCut(shared: number, cut: number): string | null {
+    if (!this.program || shared === this.tokens.length) return null;
+    if (!this.program.prefixStable)
+      return `the prompt leaves the session's text after ${shared} tokens, and ${this.program.text} keeps no prefix whole`;
+    return cut === 0 ? `the prompt shares ${shared} tokens with the session, less than a page` : null;
   }
 
   /** Frees the cache now, or when the request that uses it ends. */
@@ -90,12 +105,23 @@ export class Session {
     this.drop();
   }
 
-  drop(): void {
+  /** @param why what the next turn is told */
+  drop(why: string | null = null): void {
+    if (this.sequence) this.#lost = why;
     this.sequence?.free();
     this.sequence = null;
     this.tokens = [];
   }
 }
+
+/** What a session had for a prompt. */
+export interface Reuse {
+  readonly kept: { readonly sequence: CacheSequence; readonly shared: number } | null;
+  /** Why not more tokens of the prompt; null: all that can be were. */
+  readonly why: string | null;
+}
+
+const nothing = (why: string | null): Reuse => ({ kept: null, why });
 
 /** Cuts all slots back to the position that every one of them has reached, and returns it. */
 function level(sequence: CacheSequence): number {

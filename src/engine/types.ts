@@ -195,6 +195,8 @@ export interface Usage {
   readonly promptTokens: number;
   /** Prompt tokens whose cache entries were reused (session). */
   readonly cachedTokens: number;
+  /** Why no more of the session's cache was, where more might have been expected. */
+  readonly whyNotCached?: string;
   readonly completionTokens: number;
   readonly timings: Timings;
   readonly cache: {

@@ -40,6 +40,15 @@ value  = number | true | false | word | "text" | "[" [ value { "," value } ] "]"
 Options that are left out have their defaults. An unknown method or option, a value out of range and methods that do not go
 together are refused with \`invalid_recipe\` (HTTP 400, exit code 2), naming what is wrong, why, and what would do.`;
 
+const BETWEEN_TURNS = `## Between turns
+
+A session keeps its cache, and its next turn may name another recipe. The cache goes on where that one does all that the first did, and
+more: from the full cache under any recipe that needs no pages of its own, else under the same methods with the same options, of which only
+\`keep\` or \`budget\` may be smaller, and others after them (\`snapkv(keep=0.5)\`, then \`snapkv(keep=0.25) + kivi\`). What has been
+dropped or encoded stays so: the answer is not that of a cache that had the last recipe from the start. Where a prompt leaves the session's text
+on the way, the full cache is cut there, one that may be reused by prefix at the whole page before, and all others start anew. The usage says
+how many tokens were reused (\`cachedTokens\`) and, where more might have been expected, why not (\`whyNotCached\`).`;
+
 /** docs/recipes.md, from the registry and the rules. */
 export function recipeReference(): string {
   const methods = METHODS.map(describeMethod);
@@ -57,6 +66,7 @@ export function recipeReference(): string {
       ]),
     ),
     'A prefix of the cache is reused under another continuation only where every method of the recipe allows it.',
+    BETWEEN_TURNS,
     '## What goes together',
     `Stages: ${STAGES.map(stage => `\`${stage}\` ${STAGE_DOES[stage]}`).join('; ')}.`,
     RULES.map(rule => `- ${rule.text}`).join('\n'),

@@ -42,6 +42,12 @@ interface RunState {
 
 const STATE = 'run';
 
+/** After a sequence in which every token has its entries was cut back: as many have been seen as are left. */
+export function recount(sequence: CacheSequence): void {
+  const state = sequence.state<RunState>(STATE);
+  if (state) sequence.setState(STATE, { ...state, seen: sequence.position });
+}
+
 /** A recipe at work on one sequence: decides after each layer of a prompt and around each step of decoding. */
 export class Run implements StepHooks {
   readonly program: Program;
@@ -62,9 +68,14 @@ export class Run implements StepHooks {
     this.#seed = seed;
     this.#decided = program.parts.map(() => 0);
     this.#filled = new Uint8Array(program.model.layers);
-    if (!sequence.state<RunState>(STATE)) {
-      const { layers, kvHeads } = context.config;
-      const none = () => Array.from({ length: layers }, () => null);
+    const { layers, kvHeads } = context.config;
+    const none = () => Array.from({ length: layers }, () => null);
+    const state = sequence.state<RunState>(STATE);
+    if (state) {
+      // A recipe with more methods goes on from one with fewer.
+      if (state.rules.length < program.parts.length)
+        sequence.setState(STATE, { ...state, rules: program.parts.map((_, n) => state.rules[n] ?? none()) });
+    } else {
       sequence.setState(STATE, {
         seen: sequence.position,
         rules: program.parts.map(none),
