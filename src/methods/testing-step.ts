@@ -13,6 +13,9 @@ export class PlainDecoder {
   constructor(cache: PlainCache, policy: Policy) {
     this.#cache = cache;
     this.rules = cache.views.map((_, layer) => policy.step?.(layer, cache.at(layer)) ?? null);
+    for (const [layer, rule] of this.rules.entries())
+      for (const [head, cursor] of (rule?.evict?.cursors ?? []).entries())
+        this.#cursors.set(`${layer}.${head}`, cursor);
   }
 
   /** One token through all layers: `rows` holds a single row a layer. */

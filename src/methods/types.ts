@@ -589,6 +589,8 @@ export interface EvictRule {
   readonly over: number | { readonly share: number };
   /** `oldest`: the first unprotected one. `neighbours`: the lower of entries c and c + 1, c the view's cursor, which goes on cyclically (TreeKV). */
   readonly choose: 'lowest' | 'oldest' | 'neighbours';
+  /** [kvHeads]: where cursors stand after the prompt. Default: where they stood before it, 0 at first. */
+  readonly cursors?: readonly number[];
   readonly value?: Expression;
   /** Entries at the start and at the end that are never dropped. */
   readonly first: number;

@@ -148,9 +148,13 @@ export class Run implements StepHooks {
   /** The whole prompt has been decided: the rules of decoding are set. */
   endPrompt(): void {
     const state = this.#state;
+    const { layers, kvHeads } = this.program.model;
     for (const [n, { policy }] of this.program.parts.entries())
-      for (let layer = 0; layer < this.program.model.layers; layer++)
-        state.rules[n]![layer] = policy.step?.(layer, new AtLayer(this.#at(n, layer))) ?? null;
+      for (let layer = 0; layer < layers; layer++) {
+        const rule = policy.step?.(layer, new AtLayer(this.#at(n, layer))) ?? null;
+        state.rules[n]![layer] = rule;
+        if (rule?.evict?.cursors) state.cursors.set(rule.evict.cursors, layer * kvHeads);
+      }
     this.sequence.setState(STATE, state);
     this.retrieval?.endPrompt();
   }

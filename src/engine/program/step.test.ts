@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { testPath } from '../../../test/golden.ts';
 import { openKernels, openLoaded } from '../../../test/models.ts';
-import { Written } from '../../../test/recipes.ts';
+import { force, Written } from '../../../test/recipes.ts';
 import type { Kernels } from '../../backend/types.ts';
 import { PlainCache, plainRandom } from '../../methods/testing.ts';
 import { type PlainView, plainProbabilities } from '../../methods/testing-signals.ts';
@@ -171,4 +171,18 @@ test.each([
   expect(first.dropped).toBeGreaterThanOrEqual(120);
   await written.prompt(tokens(33, 3));
   await follow(written, new Twin(written), tokens(20, 4));
+});
+
+test("TreeKV's pairs go on from the prompt's sweep, in a fork by themselves", async () => {
+  using written = new Written(model, 'treekv(budget=40, block=1)');
+  const cursors = (of: Written) => [...new Set(of.sequence.state<{ cursors: Int32Array }>('run')!.cursors)];
+  await written.prompt(tokens(130, 5));
+  // 110 tokens through a part of 20.
+  expect(cursors(written)).toEqual([10]);
+  using fork = written.fork();
+  await force(written, tokens(13, 6));
+  expect(cursors(written)).toEqual([3]);
+  expect(cursors(fork)).toEqual([10]);
+  await written.prompt(tokens(25, 7));
+  expect(cursors(written)).toEqual([5]);
 });

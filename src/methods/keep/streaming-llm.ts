@@ -10,7 +10,8 @@ const renumbering: Traits = { ...traits, keysUnrotated: true, renumbers: true };
 
 /**
  * StreamingLLM (arXiv 2309.17453, section 3.2): the first tokens (attention sinks) and the last ones stay, at the end of the
- * prompt and after every step. No scores. As in the paper tokens count by their place in the cache, so that text may outgrow the
+ * prompt and after every step: a step's query sees one entry more than stays, as in the authors' runs of perplexity (where they
+ * generate, room is made before). No scores. As in the paper tokens count by their place in the cache, so that text may outgrow the
  * trained context; `positions=kept` keeps the true ones, as kvpress does.
  */
 export const streamingLlm = defineMethod({

@@ -2,11 +2,15 @@
  * Entries that survive when they arrive one after the other at a part that holds `capacity` of them: block by block while
  * blocks fill, then one by one. Of blocks (entries) c and c + 1 the one with the lower mean score goes (equal: the
  * earlier), and c goes on cyclically.
- * @returns ascending, min(capacity, entries) of them
+ * @returns `entries`, ascending, min(capacity, entries) of them, and c as it stands then, of entries
  */
-export function sweep(scores: Float32Array, capacity: number, block: number): Uint32Array {
+export function sweep(
+  scores: Float32Array,
+  capacity: number,
+  block: number,
+): { readonly entries: Uint32Array; readonly cursor: number } {
   const total = scores.length;
-  if (total <= capacity) return Uint32Array.from({ length: total }, (_, i) => i);
+  if (total <= capacity) return { entries: Uint32Array.from({ length: total }, (_, i) => i), cursor: 0 };
   // Small parts are swept in smaller blocks: two at least must fit.
   const size = Math.max(1, Math.min(block, capacity >> 1));
   const whole = Math.floor(total / size);
@@ -21,7 +25,7 @@ export function sweep(scores: Float32Array, capacity: number, block: number): Ui
   const entries = new Cyclic(capacity, (blocks.cursor * size) % capacity);
   for (const b of blocks.held) for (let i = b * size; i < (b + 1) * size; i++) entries.push(i, scores);
   for (let i = whole * size; i < total; i++) entries.push(i, scores);
-  return Uint32Array.from(entries.held);
+  return { entries: Uint32Array.from(entries.held), cursor: entries.cursor };
 }
 
 /** Holds `capacity` items; one more, and the lower of two neighbours goes. */

@@ -11,7 +11,9 @@ describe('a sweep', () => {
     const random = plainRandom(total);
     const scores = Float32Array.from({ length: total }, () => Math.floor(random() * 20));
     for (const capacity of [1, 2, 5, 64]) {
-      expect([...sweep(scores, capacity, 1)]).toEqual(treeCard([...scores], capacity));
+      const { entries, cursor } = sweep(scores, capacity, 1);
+      expect([...entries]).toEqual(treeCard([...scores], capacity));
+      expect(cursor).toBe(Math.max(0, total - capacity) % capacity);
     }
   });
 
@@ -24,24 +26,24 @@ describe('a sweep', () => {
   ])('in blocks of %i leaves exactly %i entries, whole blocks but for the edges', (block, capacity) => {
     const random = plainRandom(block + capacity);
     const scores = Float32Array.from({ length: 1013 }, () => random());
-    const kept = [...sweep(scores, capacity, block)];
+    const kept = [...sweep(scores, capacity, block).entries];
     expect(kept).toHaveLength(capacity);
     expect(kept).toEqual([...new Set(kept)].sort((a, b) => a - b));
-    expect([...sweep(scores, capacity, block)]).toEqual(kept);
+    expect([...sweep(scores, capacity, block).entries]).toEqual(kept);
   });
 
   test('in blocks is the card over blocks where these fit', () => {
     const random = plainRandom(77);
     const scores = Float32Array.from({ length: 8 * 50 }, () => Math.fround(random()));
     const means = range(50).map(b => scores.subarray(8 * b, 8 * b + 8).reduce((x, y) => x + y, 0) / 8);
-    expect([...sweep(scores, 80, 8)]).toEqual(treeCard(means, 10).flatMap(b => range(8).map(i => 8 * b + i)));
+    expect([...sweep(scores, 80, 8).entries]).toEqual(treeCard(means, 10).flatMap(b => range(8).map(i => 8 * b + i)));
   });
 
   test('thins the past out: gaps fall from left to right, about by powers of two', () => {
     const gaps = new Float64Array(8);
     for (let seed = 0; seed < 8; seed++) {
       const random = plainRandom(seed);
-      const kept = sweep(
+      const { entries: kept } = sweep(
         Float32Array.from({ length: 8192 }, () => random()),
         512,
         1,
@@ -87,6 +89,25 @@ test('while decoding the managed part stays full, sinks and recent ones are neve
       expect(head.slice(-8)).toEqual(range(8).map(i => 43 + step + i));
     }
   }
+});
+
+test('decoding goes on with the pair at which the sweep of the prompt stood', () => {
+  const options = { budget: 24, positions: 'kept', block: 1, sinks: 2, managed: 0.5 } as const;
+  const { cache, policy } = runPlain(treekv, options, 61, { layers: 2, kvHeads: 2 });
+  // 49 tokens went through a part of 12: pairs 0 to 11 three times, then 0.
+  for (const layer of [0, 1]) expect(policy.step!(layer, cache.at(layer))!.evict!.cursors).toEqual([1, 1]);
+  const decoder = new PlainDecoder(cache, policy);
+  for (let step = 0; step < 30; step++) {
+    const before = held(cache)[0]!;
+    decoder.step(plainPrompt(cache.model, 1, plainRandom(step)));
+    for (const [head, after] of held(cache)[0]!.entries()) {
+      const pair = 2 + ((1 + step) % 12);
+      const gone = before[head]!.findIndex(position => !after.includes(position));
+      expect([pair, pair + 1]).toContain(gone);
+    }
+  }
+  const short = runPlain(treekv, options, 20);
+  expect(short.policy.step!(0, short.cache.at(0))!.evict!.cursors).toBeUndefined();
 });
 
 test('an average is over the queries that an entry has lived through', () => {

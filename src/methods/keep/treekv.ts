@@ -3,8 +3,13 @@ import { defineMethod } from '../define.ts';
 import { accumulation } from '../shared/accumulated.ts';
 import { keepsAll, tokensKept } from '../shared/budget.ts';
 import { positions, withBudget } from '../shared/options.ts';
-import type { AttentionSignal, KeepAction, Traits } from '../types.ts';
+import type { AttentionSignal, CacheLayer, KeepAction, Traits } from '../types.ts';
 import { sweep } from './sweep.ts';
+
+interface State {
+  /** By layer: [kvHeads] cursors after the prompt; null where it was not swept. */
+  cursors: (number[] | null)[];
+}
 
 const traits: Traits = { stage: 'keep', prefixStable: false, ragged: 'both', drops: 'single' };
 const renumbering: Traits = { ...traits, keysUnrotated: true, renumbers: true };
@@ -13,7 +18,8 @@ const renumbering: Traits = { ...traits, keysUnrotated: true, renumbers: true };
  * TreeKV (arXiv 2501.04987, section 3): between the first tokens and the recent ones lies a managed part; when it overflows, of
  * two neighbours the one with the lower average attention goes, and the next pair is looked at next time. Each sweep thins
  * every neighbourhood once, so that tokens get sparser towards the past, smoothly. A prompt is swept block by block,
- * scored by the queries of its last block; what does not fill a block, token by token.
+ * scored by the queries of its last block; what does not fill a block, token by token. Decoding goes on with the pair at which
+ * the prompt's sweep stood; a later prompt is swept from the start again, with all that is held before it.
  * As in the paper tokens count by their place in the cache; `positions=kept` keeps the true ones.
  */
 export const treekv = defineMethod({
@@ -45,6 +51,7 @@ export const treekv = defineMethod({
     const renumber = positions === 'renumbered';
     const lastBlock: AttentionSignal = { signal: 'attention', rows: block, reduce: 'sum', group: 'mean' };
     const sums = accumulation(true);
+    const state = (at: CacheLayer) => at.state((): State => ({ cursors: [] }));
     /** Entries in all, and the last of them that are not swept. */
     const limits = (at: { seen: number }) => {
       const over = tokensKept(budget, at, sinks + 2);
@@ -57,13 +64,17 @@ export const treekv = defineMethod({
       decide(at) {
         const { over, first, last } = limits(at);
         const { scores, actions } = sums.add(at, at.signal(lastBlock), block);
+        const { cursors } = state(at);
+        cursors[at.layer] = null;
         if (scores.every(head => head.length <= over)) return actions;
+        const swept = scores.map(head => sweep(head.subarray(first, head.length - last), over - first - last, block));
+        cursors[at.layer] = swept.map(({ cursor }) => cursor);
         const keep: KeepAction = {
           do: 'keep',
           layer: at.layer,
-          entries: scores.map(head => {
+          entries: scores.map((head, h) => {
             const end = head.length - last;
-            const survivors = sweep(head.subarray(first, end), over - first - last, block);
+            const survivors = swept[h]!.entries;
             return Uint32Array.from({ length: Math.min(over, head.length) }, (_, i) => {
               if (i < first) return i;
               return i < first + survivors.length ? first + survivors[i - first]! : end + i - first - survivors.length;
@@ -72,11 +83,11 @@ export const treekv = defineMethod({
         };
         return renumber ? [...actions, keep, { do: 'renumber', layer: at.layer }] : [...actions, keep];
       },
-      step: (_, at) => ({
-        ...sums.step,
-        evict: { ...limits(at), choose: 'neighbours', value: sums.value, per: 'head' },
-        renumber,
-      }),
+      step(layer, at) {
+        const cursors = state(at).cursors[layer];
+        const evict = { ...limits(at), choose: 'neighbours', value: sums.value, per: 'head' } as const;
+        return { ...sums.step, evict: { ...evict, ...(cursors && { cursors }) }, renumber };
+      },
     };
   },
 });
