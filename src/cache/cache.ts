@@ -1,5 +1,6 @@
 import type { Kernels, Memory } from '../backend/types.ts';
 import { KvasirError } from '../errors.ts';
+import { measureParked, measureTogether } from './account.ts';
 import { CacheBudget } from './budget.ts';
 import { Content, type Storage } from './content.ts';
 import { checkShape, LayoutTable } from './layout.ts';
@@ -11,7 +12,7 @@ import { PositionTable } from './positions.ts';
 import { CacheSequence } from './sequence.ts';
 import { SharedTable } from './shared-blocks.ts';
 import { buildSpans, type Spans } from './spans.ts';
-import type { CacheShape, CacheStats, PageOptions, SequenceOptions } from './types.ts';
+import type { CacheShape, CacheStats, PageOptions, SequenceOptions, TogetherStats } from './types.ts';
 
 export interface KvCacheOptions {
   readonly memory: Memory;
@@ -104,6 +105,13 @@ export class KvCache {
       parked: parked.bytes + pages.fetched.size * FETCHED_BYTES,
       fetched: parked.fetched,
     };
+  }
+
+  /** Bytes of several sequences of this cache, at least one, as if they were one: what they share counts once. */
+  measure(sequences: readonly CacheSequence[]): TogetherStats {
+    const contents = sequences.map(({ content }) => content);
+    const { held, items } = measureTogether(contents);
+    return { held, parked: measureParked(contents), bytes: items };
   }
 
   /** Frees every sequence and the tables. */

@@ -64,11 +64,9 @@ export class ParkedView {
     totals.take(bytes);
   }
 
-  /** Bytes of the view, units whole. */
-  get bytes(): number {
-    let bytes = this.#bytes;
-    for (const { stored } of this.units) bytes += stored.bytes;
-    return bytes;
+  /** Bytes of the view without its units, which others may hold too. */
+  get tableBytes(): number {
+    return this.#bytes;
   }
 
   /** Bytes of its units that lie in a file. */

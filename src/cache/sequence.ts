@@ -1,5 +1,5 @@
 import { KvasirError } from '../errors.ts';
-import { measure, notePeak } from './account.ts';
+import { measure, measureParked, notePeak } from './account.ts';
 import { prepareAppend } from './append.ts';
 import type { KvCache } from './cache.ts';
 import { prepareColumns, readColumn, writeColumn } from './column.ts';
@@ -482,9 +482,7 @@ export class CacheSequence {
     c.checkAlive();
     const { held, unique, items } = measure(c);
     c.peak = Math.max(c.peak, held);
-    let parked = 0;
-    for (const units of c.parked.values()) parked += units.bytes;
-    for (const copies of c.hot.values()) parked += copies.bytes;
+    const parked = measureParked([c]);
     const { peak, fetched } = c;
     const traffic = { ...c.traffic };
     const tokens = c.entries.slice();

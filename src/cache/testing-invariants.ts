@@ -12,7 +12,7 @@ import { blockBytes } from './arrays.ts';
 import { ALL, hasRow } from './bits.ts';
 import type { KvCache } from './cache.ts';
 import { Content } from './content.ts';
-import { PAGE_ENTRY_BYTES } from './pages.ts';
+import { FETCHED_BYTES, PAGE_ENTRY_BYTES } from './pages.ts';
 import { POSITIONS_HELD } from './positions.ts';
 import { Ref } from './ref-list.ts';
 import type { CacheSequence } from './sequence.ts';
@@ -97,6 +97,12 @@ export function checkInvariants(cache: KvCache, sequences: readonly CacheSequenc
   check(cache.budget.held + cache.budget.reserved <= cache.budget.limit, 'limit');
   equal(stats.reserved, sum(sequences.map(s => s.content.account.promised)), 'reserved');
   equal(stats.sequences, sequences.length, 'sequences');
+  if (sequences.length > 0) {
+    const together = cache.measure(sequences);
+    equal(together.held + tables, stats.held, 'what all sequences hold together');
+    equal(sum(Object.values(together.bytes)), together.held, 'sum of what all hold together');
+    equal(together.parked + pages.fetched.size * FETCHED_BYTES, stats.parked, 'what all have parked together');
+  }
   const inBlocks = blocks.count * blockBytes(POSITIONS_BYTES) + sharedBytes - shared.count * SHARED_ENTRY_BYTES;
   return pageBytes + listBytes + inBlocks + tables;
 }

@@ -63,6 +63,9 @@ export interface SequenceStats {
   readonly bytes: ByteItems;
 }
 
+/** What several sequences hold together; see SequenceStats. */
+export type TogetherStats = Pick<SequenceStats, 'held' | 'parked' | 'bytes'>;
+
 /** Bytes of a sequence by what they are for. */
 export interface ByteItems {
   /** Planes of pages, by kind (cell-layout.ts), columns not counted. */

@@ -157,8 +157,11 @@ class Chat {
     if (!this.#usage) return memory;
     const { promptTokens, cachedTokens, completionTokens, timings, cache } = this.#usage;
     const speed = `${timings.decodeTokensPerSecond.toFixed(1)} tokens/s, first token after ${timings.firstTokenMs.toFixed(0)} ms`;
+    const parked = cache.parked > 0 ? `, ${formatBytes(cache.parked)} parked` : '';
     const kept =
-      cache.recipe === 'full' ? '' : `${cache.recipe} kept ${Math.round(cache.kept)} tokens a layer and head\n`;
+      cache.recipe === 'full'
+        ? ''
+        : `${cache.recipe} kept ${Math.round(cache.kept)} tokens a layer and head${parked}\n`;
     return `last turn: ${promptTokens} prompt tokens (${cachedTokens} from the cache), ${completionTokens} answered, ${speed}\n${kept}${memory}`;
   }
 }

@@ -36,6 +36,8 @@ test('generate --json: one object with text, tokens, usage and timings', async (
   expect(answer.usage.promptTokens).toBeGreaterThan(0);
   expect(answer.timings.prefillMs).toBeGreaterThan(0);
   expect(answer.cache.bytes).toBeGreaterThan(0);
+  expect(answer.cache.items.exact).toBeGreaterThan(0);
+  expect(answer.cache.parked).toBe(0);
 });
 
 test('the prompt may come from a file or standard input, and the answer is the same', async () => {

@@ -1,6 +1,7 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { testPath } from '../../test/golden.ts';
 import { openKernels, openLoaded } from '../../test/models.ts';
+import { KvCache } from '../cache/cache.ts';
 import type { KvasirError } from '../errors.ts';
 import { collect } from '../library.ts';
 import { createEngine } from './index.ts';
@@ -50,6 +51,43 @@ describe('requests under recipes', () => {
     expect(cache.kept).toBe(75 + 19);
     expect(cache.bytes).toBeLessThan(0.55 * full.bytes);
     expect(cache.peak).toBeLessThan(0.85 * full.peak);
+  });
+
+  test('say what their bytes are for, and what lies outside the arena', async () => {
+    const usage = async (kv: string) => {
+      const { cache } = (await run({ kv, maxTokens: 70 })).usage;
+      expect(Object.values(cache.items).reduce((sum, bytes) => sum + bytes, 0)).toBe(cache.bytes);
+      return cache;
+    };
+    expect(await usage('full')).toMatchObject({ parked: 0, items: { encoded: 0, joint: 0, columns: 0 } });
+    const encoded = await usage('kivi(residual=64)');
+    expect(encoded.items.encoded).toBeGreaterThan(0);
+    expect(encoded.items.states).toBeGreaterThan(0);
+    const scored = await usage('h2o(keep=0.3)');
+    expect(scored.items.columns).toBeGreaterThan(0);
+    const away = await usage('louiskv(budget=64, recent=32)');
+    // Keys and values of most of the prompt, in f32.
+    expect(away.parked).toBeGreaterThan(200 * (await engine.models())[0]!.kvBytesPerToken.f32);
+  });
+
+  test('count what only some of n answers share once, and all of it', async () => {
+    const { measure } = KvCache.prototype;
+    const differences: number[] = [];
+    const spy = vi.spyOn(KvCache.prototype, 'measure').mockImplementation(function (this: KvCache, sequences) {
+      const together = measure.call(this, sequences);
+      differences.push(this.stats().held - empty - together.held);
+      return together;
+    });
+    try {
+      // Each answer drops tokens of the prompt for itself, from pages that the others may still share.
+      const ask = { kv: 'streaming-llm(budget=192, positions=kept)', maxTokens: 150, temperature: 2, seed: 3 };
+      const { cache } = (await run({ ...ask, n: 3 })).usage;
+      expect(cache.kept).toBe(192);
+      expect(Object.values(cache.items).reduce((sum, bytes) => sum + bytes, 0)).toBe(cache.bytes);
+      expect(differences).toEqual([0]);
+    } finally {
+      spy.mockRestore();
+    }
   });
 
   test('n answers share the prompt and go on by themselves', async () => {

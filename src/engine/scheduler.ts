@@ -12,6 +12,7 @@ import type { Request } from './request.ts';
 import { SamplerScratch } from './sampler.ts';
 import { setSegments } from './segments.ts';
 import type { Session } from './session.ts';
+import type { Usage } from './types.ts';
 
 export interface SchedulerOptions {
   readonly vocab: number;
@@ -332,12 +333,24 @@ export class Scheduler {
   #advance(request: Request, answer: Answer, logits: Float32Array) {
     const part = answer.advance(logits);
     if (!answer.finish || !request.answers.every(a => a.finish)) return part;
-    const bytes = bytesTogether(request.answers);
-    const peak = Math.max(bytes, ...request.answers.map(a => a.sequence.stats().peak));
-    const { tokens } = request.answers[0]!.sequence.stats();
-    const kept = tokens.reduce((sum, entries) => sum + entries, 0) / tokens.length;
-    const recipe = request.program?.text ?? 'full';
-    return { ...part, usage: request.usage({ format: this.#format(request), recipe, kept, bytes, peak }) };
+    return { ...part, usage: request.usage(this.#held(request)) };
+  }
+
+  /** What the answers' caches hold together: they are forks of one prompt. */
+  #held(request: Request): Usage['cache'] {
+    const sequences = request.answers.map(({ sequence }) => sequence);
+    const { held, parked, bytes: items } = this.#cache.measure(sequences);
+    const stats = sequences.map(sequence => sequence.stats());
+    const views = stats.flatMap(({ tokens }) => [...tokens]);
+    return {
+      format: this.#format(request),
+      recipe: request.program?.text ?? 'full',
+      kept: views.reduce((sum, entries) => sum + entries, 0) / views.length,
+      bytes: held,
+      items,
+      parked,
+      peak: Math.max(held, ...stats.map(({ peak }) => peak)),
+    };
   }
 
   #finish(request: Request): void {
@@ -396,9 +409,4 @@ export class Scheduler {
 /** Rows to promise to the answers together. Those of several may each have a copy of the prompt's last page, and a page of their own begun. */
 function answerRows({ options: { n = 1 }, maxTokens }: Request): number {
   return n === 1 ? maxTokens : n * (maxTokens + 2 * PAGE_TOKENS);
-}
-
-/** Bytes of the answers' caches together. They are forks of one prompt: what is not an answer's own is shared by all. */
-function bytesTogether(answers: readonly Answer[]): number {
-  return answers.reduce((sum, { sequence }, i) => sum + (i === 0 ? sequence.stats().held : sequence.stats().unique), 0);
 }

@@ -1,5 +1,5 @@
 import type { NumericMode } from '../backend/types.ts';
-import type { CacheStats, FormatName } from '../cache/types.ts';
+import type { ByteItems, CacheStats, FormatName } from '../cache/types.ts';
 import type { ErrorJSON } from '../errors.ts';
 import type { RecipeInput } from '../methods/recipe.ts';
 import type { Segment, SegmentKind } from '../methods/types.ts';
@@ -206,7 +206,13 @@ export interface Usage {
     readonly recipe: string;
     /** Entries a view (layer, KV head) holds at the end, averaged over views. */
     readonly kept: number;
+    /** In the arena at the end: of all answers together, what they share counted once. */
     readonly bytes: number;
+    /** What `bytes` is made of. */
+    readonly items: ByteItems;
+    /** Entries in ordinary memory or a file at the end: not part of `bytes`. */
+    readonly parked: number;
+    /** The most bytes in the arena at any moment; of several answers the greatest one's alone, or `bytes`. */
     readonly peak: number;
   };
 }

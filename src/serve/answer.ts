@@ -1,4 +1,5 @@
 import type { z } from '@hono/zod-openapi';
+import type { ByteItems } from '../cache/types.ts';
 import type { GeneratePart, TokenLogprob, Usage } from '../engine/types.ts';
 import type { ChatLogprobs, Extension, TextLogprobs, Usage as UsageSchema } from './schemas.ts';
 
@@ -24,7 +25,7 @@ export function extensionBody({ timings, cache }: Usage): z.infer<typeof Extensi
       prefill_tokens_per_second: round(timings.prefillTokensPerSecond),
       decode_tokens_per_second: round(timings.decodeTokensPerSecond),
     },
-    cache: { ...cache },
+    cache: { ...cache, items: { ...cache.items } },
   };
 }
 
@@ -54,9 +55,17 @@ export function sumUsage(usages: readonly Usage[]): Usage {
       recipe: usages[0]!.cache.recipe,
       kept: sum(usage => usage.cache.kept) / usages.length,
       bytes: sum(usage => usage.cache.bytes),
+      items: sumItems(usages.map(usage => usage.cache.items)),
+      parked: sum(usage => usage.cache.parked),
       peak: sum(usage => usage.cache.peak),
     },
   };
+}
+
+function sumItems(all: readonly ByteItems[]): ByteItems {
+  const names = Object.keys(all[0]!) as (keyof ByteItems)[];
+  const sums = names.map(name => [name, all.reduce((sum, items) => sum + items[name], 0)]);
+  return Object.fromEntries(sums) as ByteItems;
 }
 
 export function chatLogprobs(logprobs: readonly TokenLogprob[]): z.infer<typeof ChatLogprobs> {

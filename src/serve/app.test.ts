@@ -58,7 +58,10 @@ describe('chat completions', () => {
         },
       ],
       usage: { prompt_tokens: 3, completion_tokens: 3, total_tokens: 6, prompt_tokens_details: { cached_tokens: 0 } },
-      kvasir: { cache: { format: 'f32', recipe: 'full', kept: 6, bytes: 192, peak: 384 }, timings: { prefill_ms: 1 } },
+      kvasir: {
+        cache: { format: 'f32', recipe: 'full', kept: 6, bytes: 192, items: { exact: 192 }, parked: 0, peak: 384 },
+        timings: { prefill_ms: 1 },
+      },
     });
   });
 

@@ -132,6 +132,18 @@ export class EchoEngine implements EngineApi {
         recipe: formatRecipe(parseRecipe(request.kv)),
         kept: promptTokens + completionTokens,
         bytes: 64 * promptTokens,
+        items: {
+          exact: 64 * promptTokens,
+          encoded: 0,
+          joint: 0,
+          columns: 0,
+          positions: 0,
+          references: 0,
+          shared: 0,
+          states: 0,
+          tables: 0,
+        },
+        parked: 0,
         peak: 64 * (promptTokens + completionTokens),
       },
     };

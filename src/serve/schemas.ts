@@ -206,7 +206,21 @@ export const Extension = z
       format: z.enum(FORMAT_NAMES),
       recipe: text.openapi({ description: 'In short text; `full` where nothing was done to the cache.' }),
       kept: z.number().openapi({ description: 'Entries a layer and KV head holds at the end, averaged.' }),
-      bytes: z.int(),
+      bytes: z.int().openapi({ description: 'Held at the end; what several answers share counts once.' }),
+      items: z
+        .object({
+          exact: z.int(),
+          encoded: z.int(),
+          joint: z.int(),
+          columns: z.int(),
+          positions: z.int(),
+          references: z.int(),
+          shared: z.int(),
+          states: z.int(),
+          tables: z.int(),
+        })
+        .openapi({ description: 'What `bytes` is made of.' }),
+      parked: z.int().openapi({ description: 'Bytes of entries in ordinary memory or a file, beside `bytes`.' }),
       peak: z.int(),
     }),
   })
