@@ -223,6 +223,22 @@ describe('sessions under recipes', () => {
   });
 });
 
+test.each(['snapkv(keep=1)', 'snapkv(keep=1) + ems(keep=1)', 'full'])(
+  '%s is the full cache by another name: tile by tile, without a state',
+  async kv => {
+    const { tokens, usage } = await run({ kv });
+    const full = await run();
+    expect(tokens).toEqual(full.tokens);
+    expect(usage.cache).toEqual({ ...full.usage.cache, recipe: kv });
+    const session = await engine.openSession('tiny');
+    await run({ session, kv });
+    // What two prompts share is reused, as no recipe that drops entries could.
+    const { cachedTokens } = (await run({ session, kv: 'full', tokens: [...prompt.slice(0, 100), 3] })).usage;
+    expect(cachedTokens).toBe(100);
+    await engine.closeSession(session);
+  },
+);
+
 test('the full cache senses nothing', async () => {
   const kernels = await openKernels(1);
   const loaded = await openLoaded(kernels, model.path);

@@ -16,8 +16,10 @@ export class Request {
   readonly segments: readonly Segment[];
   readonly maxTokens: number;
   readonly session: Session | null;
-  /** null: the full cache. */
+  /** null: the full cache, or a recipe that leaves it as it is. */
   readonly program: Program | null;
+  /** As asked for, in short text. */
+  readonly recipe: string;
   readonly parts: PartQueue;
   readonly seed: number;
   /** Set by the caller's side; acted upon between steps. */
@@ -56,7 +58,8 @@ export class Request {
     this.segments = init.segments ?? [];
     this.maxTokens = init.maxTokens;
     this.session = init.session;
-    this.program = init.program;
+    this.program = init.program?.idle ? null : init.program;
+    this.recipe = init.program?.text ?? 'full';
     this.seed = init.seed;
     this.parts = new PartQueue(init.onDrain);
   }

@@ -344,7 +344,7 @@ export class Scheduler {
     const views = stats.flatMap(({ tokens }) => [...tokens]);
     return {
       format: this.#format(request),
-      recipe: request.program?.text ?? 'full',
+      recipe: request.recipe,
       kept: views.reduce((sum, entries) => sum + entries, 0) / views.length,
       bytes: held,
       items,

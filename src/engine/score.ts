@@ -51,7 +51,8 @@ export async function scoreTokens(
     result.top[at] = topLogprobs(logits, request.top ?? 0);
   };
   const format = request.cache ?? model.info.cache;
-  const program = model.program(request.kv);
+  const asked = model.program(request.kv);
+  const program = asked?.idle ? null : asked;
   const pages = program ? program.pages(format) : { formatK: format, formatV: format };
   const sequence = model.cache.create({ pages, owner: 'score' });
   const units: Units = unit => {

@@ -46,7 +46,8 @@ export function openSequence(
   model: LoadedModel,
   setting: CacheSetting,
 ): { sequence: CacheSequence; run: TimedRun | null } {
-  const program = model.program(setting.kv ?? 'full');
+  const asked = model.program(setting.kv ?? 'full');
+  const program = asked?.idle ? null : asked;
   const { format } = setting;
   const pages = program ? program.pages(format) : { formatK: format, formatV: format };
   const sequence = model.cache.create({ owner: 'eval', pages });

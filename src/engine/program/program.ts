@@ -46,7 +46,7 @@ export class Program {
     this.retrieval = rules.some(Boolean) ? rules : null;
   }
 
-  /** The full cache: nothing to do at all. */
+  /** Nothing to do at all: requests under it are those of the full cache. */
   get idle(): boolean {
     return this.parts.every(({ policy }) => Object.keys(policy).length === 0);
   }
