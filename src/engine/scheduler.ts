@@ -384,6 +384,7 @@ export class Scheduler {
     request.layerPrefill = null;
     if (request.session && sequences[0] && !useless) this.#keep(request, sequences[0]);
     else for (const sequence of sequences) sequence.free();
+    if (useless) request.session?.drop('the request before broke off');
     request.sequence = null;
     request.run = null;
   }

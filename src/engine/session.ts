@@ -107,7 +107,7 @@ export class Session {
 
   /** @param why what the next turn is told */
   drop(why: string | null = null): void {
-    if (this.sequence) this.#lost = why;
+    if (this.sequence || why !== null) this.#lost = why;
     this.sequence?.free();
     this.sequence = null;
     this.tokens = [];
