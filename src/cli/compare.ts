@@ -5,7 +5,7 @@ import type { EngineOptions, LoadOptions } from '../engine/types.ts';
 import { KvasirError } from '../errors.ts';
 import { type ComparePlan, FIELD, LENGTH } from '../eval/compare/plan.ts';
 import { compareTable, failures, taken, took } from '../eval/compare/table.ts';
-import { findTask, STRONG, TASKS } from '../eval/tasks/index.ts';
+import { findTasks, TASKS } from '../eval/tasks/index.ts';
 import { formatRecipe, parseRecipe } from '../methods/recipe.ts';
 import { recipeLines } from '../methods/recipe-lines.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
@@ -188,7 +188,7 @@ type Asked = Omit<ComparePlan, 'length'> & { readonly length: number | undefined
 async function planOf(options: Record<string, unknown>, bundled: boolean): Promise<Asked> {
   const { bundledCorpus } = await import('../eval/corpus.node.ts');
   const asked = (options.tasks as string[]).filter(name => name !== 'none');
-  const tasks = asked.flatMap(name => (name === 'strong' ? STRONG : name === 'all' ? TASKS : [findTask(name)]));
+  const tasks = findTasks(asked, ['none']);
   // An installed package has no books; then a text must be given, and there are no tasks.
   const needsBooks = tasks.length > 0 || options.text === undefined;
   const books = needsBooks ? await bundledCorpus() : [];
@@ -206,7 +206,7 @@ async function planOf(options: Record<string, unknown>, bundled: boolean): Promi
     },
     length: length ?? (path === undefined ? LENGTH : undefined),
     steps,
-    tasks: [...new Set(tasks)],
+    tasks,
     n,
     phrasing: bundled ? 'training' : 'natural',
     books,

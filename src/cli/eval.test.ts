@@ -57,7 +57,7 @@ test('every recipe on every format, each once', async () => {
 });
 
 test.each<[string, RegExp]>([
-  ['--tasks nih', /no such task \(tasks: nih; allowed: niah-number, .*count\)/],
+  ['--tasks nih', /no such task \(tasks: nih; allowed: strong, all, perplexity, divergence, niah-number, .*count\)/],
   ['--tasks=', /bad value of --tasks/],
   ['--lengths 512,x', /\(--lengths: 512,x; allowed: whole numbers from 1, parted by commas\)/],
   ['--lengths 5000', /a length does not fit the model \(lengths: 5000; allowed: whole numbers from 1 to 4096/],

@@ -6,7 +6,7 @@ import { KvasirError } from '../errors.ts';
 import { type CacheSetting, cacheSetting } from '../eval/cache-setting.ts';
 import { reportTables } from '../eval/report.ts';
 import { type Cell, type EvalPlan, METERS, runEval, TEXT_MEASURES } from '../eval/run.ts';
-import { findTask, STRONG, TASKS } from '../eval/tasks/index.ts';
+import { findTasks, TASKS } from '../eval/tasks/index.ts';
 import type { Phrasing } from '../eval/tasks/types.ts';
 import { formatRecipe, parseRecipe } from '../methods/recipe.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
@@ -189,12 +189,10 @@ async function planOf(options: Record<string, unknown>): Promise<Omit<EvalPlan, 
   const { bundledCorpus } = await import('../eval/corpus.node.ts');
   const asked = [...new Set(options.tasks as string[])];
   const texts = TEXT_MEASURES.filter(kind => asked.includes(kind));
-  const tasks = asked
-    .filter(name => !texts.includes(name as (typeof texts)[number]))
-    .flatMap(name => (name === 'strong' ? STRONG : name === 'all' ? TASKS : [findTask(name)]));
+  const named = asked.filter(name => !texts.includes(name as (typeof texts)[number]));
   const { lengths, n, seed, meter, prefill } = options as unknown as EvalPlan & { prefill?: 'token' | 'layer' };
   return {
-    tasks: [...new Set(tasks)],
+    tasks: findTasks(named, TEXT_MEASURES),
     texts,
     lengths,
     n,

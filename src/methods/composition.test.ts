@@ -104,4 +104,14 @@ describe('policies', () => {
     const profile = { kind: 'razor-attention', fingerprint: 'none', retrieval: [[0], [], [0, 1], []] };
     expect(createPolicies(recipe, model, new Map([['razor-attention', profile]]))).toHaveLength(1);
   });
+
+  test.each([
+    ['fastkv(layer=99)', 'kv.0.layer', 99],
+    ['streaming-llm(positions=kept) + xkv(rankK=100000)', 'kv.1.rankK', 100000],
+    ['kvtuner(pairs="k8v4*2")', 'kv.0.pairs', 'k8v4*2'],
+  ])('%s does not suit the model: the option is named, as one of the recipe', (recipe, field, value) => {
+    expect(() => createPolicies(parseRecipe(recipe), model)).toThrow(
+      expect.objectContaining({ code: 'invalid_recipe', field, value, allowed: expect.any(String) }),
+    );
+  });
 });

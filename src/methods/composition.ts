@@ -122,16 +122,33 @@ export function prefixStable(recipe: Recipe): boolean {
 /**
  * The policies of one request, in the order of its recipe; none for the full cache.
  * @param profiles by kind (Method.profile): what was loaded for this model
- * @throws KvasirError `invalid_request` where this model cannot be used so, or a profile is missing
+ * @throws KvasirError `invalid_recipe` where an option does not suit this model, `invalid_request` where the model suits no option, or a profile is missing
  */
 export function createPolicies(
   recipe: Recipe,
   model: ModelShape,
   profiles: ReadonlyMap<string, unknown> = new Map(),
 ): readonly Policy[] {
-  return recipe.map(({ method: name, ...options }) => {
+  return recipe.map(({ method: name, ...options }, i) => {
     const method = findMethod(name)!;
     const profile = method.profile === undefined ? undefined : profiles.get(method.profile);
-    return method.create(options, model, profile);
+    try {
+      return method.create(options, model, profile);
+    } catch (error) {
+      throw ofRecipe(error, method, i);
+    }
+  });
+}
+
+/** A refusal that names an option, as one of the recipe's step `i`. */
+function ofRecipe(error: unknown, method: Method, i: number): unknown {
+  if (!(error instanceof KvasirError) || error.code !== 'invalid_request') return error;
+  const { field, value, allowed } = error;
+  if (!optionsOf(method).some(({ name }) => name === field)) return error;
+  return new KvasirError('invalid_recipe', error.message, {
+    field: `kv.${i}.${field}`,
+    value,
+    ...(allowed && { allowed }),
+    cause: error,
   });
 }

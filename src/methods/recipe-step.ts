@@ -63,9 +63,15 @@ function asChosen(given: Record<string, unknown>, infos: readonly OptionInfo[]):
   const chosen = Object.entries(given).map(([name, value]) => {
     const values = infos.find(info => info.name === name)?.values;
     const word = values?.includes(String(value)) && !values.includes(value as string);
-    return [name, word ? String(value) : value];
+    return [name, word ? String(value) : withoutMinusZero(value)];
   });
   return Object.fromEntries(chosen);
+}
+
+/** -0 is 0, which is what its text says too. */
+function withoutMinusZero(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutMinusZero);
+  return value === 0 ? 0 : value;
 }
 
 function unknown(message: string, word: string, names: readonly string[], field: string): KvasirError {
@@ -82,6 +88,8 @@ function defined(options: object): object {
 }
 
 function show(value: unknown): unknown {
+  // JSON has no number for it.
+  if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
   return typeof value === 'object' ? JSON.stringify(value) : value;
 }
 

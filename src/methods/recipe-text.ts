@@ -78,7 +78,8 @@ class Reader {
 
   #value(name: string, depth: number): OptionValue {
     const number = this.#match(NUMBER);
-    if (number !== undefined) return Number(number);
+    // What is no number of JavaScript stays as it is written, so that the refusal shows it.
+    if (number !== undefined) return Number.isFinite(Number(number)) ? Number(number) : number;
     const quoted = this.#match(QUOTED);
     if (quoted !== undefined) return this.#unquote(quoted);
     const word = this.#match(WORD);

@@ -159,11 +159,25 @@ test.each([
   ['snapkv(window=[1, 2])', /^snapkv: window must be a whole number/, '[1,2]'],
   ['kivi(bits=5)', /^kivi: bits must be 1, 2, 3, 4 or 8$/, 5],
   ['kivi(residual=100)', /^kivi: residual must be a multiple of 64 at least 64$/, 100],
+  ['snapkv(keep=1e400)', /^snapkv: keep must be a number above 0 and at most 1$/, '1e400'],
   ['snapkv(pool=median)', /^snapkv: pool must be mean or max$/, 'median'],
 ])('%s is refused with what is allowed', (text, message, value) => {
   const error = refusal(text);
   expect(error.message).toMatch(message);
   expect(error).toMatchObject({ code: 'invalid_recipe', value });
+});
+
+test('-0 is 0, and what is no finite number is shown', () => {
+  for (const input of [
+    'kvmerger(epsilon=-0)',
+    '[{"method": "kvmerger", "epsilon": -0}]',
+    { method: 'kvmerger', epsilon: -0 },
+  ]) {
+    const recipe = parseRecipe(input);
+    expect(recipe).toEqual(parseRecipe('kvmerger(epsilon=0)'));
+    expect(parseRecipe(formatRecipe(recipe))).toEqual(recipe);
+  }
+  expect(refusal({ method: 'snapkv', keep: -Infinity })).toMatchObject({ field: 'kv.keep', value: '-Infinity' });
 });
 
 test('any steps: what is accepted comes back from its short text, from JSON and from itself', () => {

@@ -30,7 +30,8 @@ export interface Method<O = unknown> {
   /** It serves without the profile too, only less well. */
   readonly profileOptional?: true;
   /**
-   * One policy a request: options checked, model known. Raises KvasirError(`invalid_request`) where this model cannot use them.
+   * One policy a request: options checked, model known. Raises KvasirError(`invalid_request`) where this model cannot use them,
+   * with the option as the field; users are told `invalid_recipe` and the step's place in the recipe (createPolicies).
    * The policy itself must not change later: what changes lies in `state`.
    */
   create(options: O, model: ModelShape, profile?: unknown): Policy;

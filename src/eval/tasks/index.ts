@@ -34,8 +34,22 @@ export const STRONG: readonly Task[] = [...NIAH, PASSKEY, JSON_LOOKUP, ...VARIAB
 
 /** Raises `invalid_request` where there is none of this name. */
 export function findTask(name: string): Task {
+  return pick(name, []);
+}
+
+/**
+ * Tasks by name; `strong` and `all` stand for several.
+ * @param others names that mean something else to the caller, for the error
+ */
+export function findTasks(names: readonly string[], others: readonly string[] = []): Task[] {
+  const groups: Readonly<Record<string, readonly Task[]>> = { strong: STRONG, all: TASKS };
+  const known = [...Object.keys(groups), ...others];
+  return [...new Set(names.flatMap(name => (Object.hasOwn(groups, name) ? groups[name]! : pick(name, known))))];
+}
+
+function pick(name: string, others: readonly string[]): Task {
   const task = TASKS.find(each => each.name === name);
   if (task) return task;
-  const allowed = TASKS.map(each => each.name);
+  const allowed = [...others, ...TASKS.map(each => each.name)];
   throw new KvasirError('invalid_request', 'no such task', { field: 'tasks', value: name, allowed });
 }

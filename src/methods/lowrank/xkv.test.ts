@@ -144,5 +144,8 @@ test('rows wider than kernels take are refused', () => {
   expect(() => xkv.create(xkv.options.parse({ rankK: 1025 }), wide)).toThrow(
     expect.objectContaining({ field: 'rankK' }),
   );
+  expect(() => xkv.create(xkv.options.parse({ rankV: 8 * 4 * 128 + 1 }), wide)).toThrow(
+    expect.objectContaining({ field: 'rankV', allowed: 'at most 4096' }),
+  );
   expect(() => xkv.create(xkv.options.parse({}), wide)).not.toThrow();
 });

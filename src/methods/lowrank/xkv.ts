@@ -68,6 +68,9 @@ export const xkv = defineMethod({
       const rank = given === undefined ? ratio * layers * layerWidth : (given * layers) / group;
       return Math.min(layers * layerWidth, Math.ceil(rank / RANK_STEP - 1e-9) * RANK_STEP);
     };
+    const widest = Math.min(group, model.layers) * layerWidth;
+    checkWidth('rankK', rankK, widest);
+    checkWidth('rankV', rankV, widest);
     checkRank(rankK === undefined ? 'ratioK' : 'rankK', rankOf(Math.min(group, model.layers), ratioK, rankK));
     checkRank(rankV === undefined ? 'ratioV' : 'rankV', rankOf(Math.min(group, model.layers), ratioV, rankV));
     return {
@@ -106,6 +109,16 @@ export const xkv = defineMethod({
     };
   },
 });
+
+/** A rank above the width is the rows themselves. */
+function checkWidth(field: string, rank: number | undefined, width: number): void {
+  if (rank === undefined || rank <= width) return;
+  throw new KvasirError('invalid_request', `xkv: ${field} is above the width of a group of this model.`, {
+    field,
+    value: rank,
+    allowed: `at most ${width}`,
+  });
+}
 
 function checkRank(field: string, rank: number): void {
   if (rank <= MAX_LATENT_RANK) return;

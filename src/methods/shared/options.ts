@@ -21,13 +21,17 @@ export function withBudget<Shape extends z.ZodRawShape>(standard: Standard, shap
       .gt(0)
       .max(1)
       .optional()
-      .meta({ description: 'Share of the tokens seen that is kept; 1 keeps all', ...stands('keep') }),
+      .meta({
+        description: 'Share of the tokens seen that is kept, never less than what always stays; 1 keeps all',
+        ...stands('keep'),
+      }),
     budget: z
       .int()
       .min(1)
       .optional()
       .meta({
-        description: 'Tokens kept a head, window included, whatever the length; instead of keep',
+        description:
+          'Tokens kept a head, window and sinks included, never less than those, whatever the length; instead of keep',
         ...stands('budget'),
       }),
   };
