@@ -104,7 +104,7 @@ export const PART_CODES_HIGH = 24;
 export const PART_SCALE = 28;
 export const PART_OFFSET = 32;
 export const PART_SHARED = 36;
-/** Address of f32 lut[2^bits]; 0: the code itself (absmax: code - 2^(bits - 1), sign: 2 * code - 1, ternary: code - 1). */
+/** Address of f32 lut[2^bits], then f32 border[2^bits - 1]: above border[i] a code is more than i. 0: the code itself (absmax: code - 2^(bits - 1), sign: 2 * code - 1, ternary: code - 1). */
 export const PART_LUT = 40;
 /**
  * f32: what the least and the greatest element of a group stand for before scale and offset: with a LUT its range (lutRange),
@@ -305,6 +305,8 @@ export const ENCODE_LAYOUTS = 20;
 /** latent: addresses of f32 norm[rows] of this view, 0: none. Shared rows are written when ENCODE_K or ENCODE_V is given. */
 export const ENCODE_NORM_K = 24;
 export const ENCODE_NORM_V = 28;
+/** Written: i32, elements beyond a shared range for which no outlier slot was left; they are stored as the end of the range. */
+export const ENCODE_CLAMPED = 32;
 
 /**
  * SENSE_ROWS: the softmax statistics of query rows over a view. An ATTEND record whose ATTEND_PARTIAL is the address of

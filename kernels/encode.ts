@@ -1,5 +1,6 @@
 import {
   ENCODE_CELL,
+  ENCODE_CLAMPED,
   ENCODE_K,
   ENCODE_LAYOUT,
   ENCODE_LAYOUTS,
@@ -61,18 +62,22 @@ export function encode(item: usize, scratch: usize): void {
   const layout = (load<u32>(item, ENCODE_LAYOUTS) as usize) + (load<i32>(item, ENCODE_LAYOUT) as usize) * LAYOUT_BYTES;
   const cell = load<u32>(item, ENCODE_CELL) as usize;
   const rows = load<i32>(item, ENCODE_ROWS);
+  store<i32>(item, 0, ENCODE_CLAMPED);
   if (rows <= 0) return;
   const k = load<u32>(item, ENCODE_K) as usize;
   const v = load<u32>(item, ENCODE_V) as usize;
   const normK = load<u32>(item, ENCODE_NORM_K) as usize;
   const normV = load<u32>(item, ENCODE_NORM_V) as usize;
-  if (k) encodePlane(cell, layout, true, k, rows, scratch);
-  if (v) encodePlane(cell, layout, false, v, rows, scratch);
+  let clamped = 0;
+  if (k) clamped += encodePlane(cell, layout, true, k, rows, scratch);
+  if (v) clamped += encodePlane(cell, layout, false, v, rows, scratch);
+  store<i32>(item, clamped, ENCODE_CLAMPED);
   if (normK) encodeNorms(cell, layout, true, normK, rows);
   if (normV) encodeNorms(cell, layout, false, normV, rows);
 }
 
-function encodePlane(cell: usize, layout: usize, isK: bool, from: usize, rows: i32, scratch: usize): void {
+/** Returns how many outliers found no slot. */
+function encodePlane(cell: usize, layout: usize, isK: bool, from: usize, rows: i32, scratch: usize): i32 {
   const format = load<i32>(layout + (isK ? LAYOUT_FORMAT_K : LAYOUT_FORMAT_V));
   const headDim = load<i32>(layout, LAYOUT_HEAD_DIM);
   if (format === FORMAT_LATENT) {
@@ -82,7 +87,7 @@ function encodePlane(cell: usize, layout: usize, isK: bool, from: usize, rows: i
   } else if (format === FORMAT_SCALAR) {
     const plane = layout + (isK ? LAYOUT_PLANE_K : LAYOUT_PLANE_V);
     const base = planeBase(cell, layout, isK);
-    encodeScalar(plane, base, planeBlock(cell, layout, isK), headDim, isK, from, rows, scratch);
+    return encodeScalar(plane, base, planeBlock(cell, layout, isK), headDim, isK, from, rows, scratch);
   } else {
     for (let t = 0; t < PAGE_TOKENS; t++) {
       const row = from + ((min<i32>(t, rows - 1) * headDim) << 2);
@@ -90,9 +95,13 @@ function encodePlane(cell: usize, layout: usize, isK: bool, from: usize, rows: i
       else writeValue(cell, layout, headDim, t, row);
     }
   }
+  return 0;
 }
 
-/** Outliers are chosen, parts are encoded without them, A B is fitted to what is left, and outliers get what is left then. */
+/**
+ * Outliers are chosen, parts are encoded without them, A B is fitted to what is left, and outliers get what is left then. Returns
+ * how many found no slot.
+ */
 function encodeScalar(
   plane: usize,
   base: usize,
@@ -102,7 +111,7 @@ function encodeScalar(
   from: usize,
   rows: i32,
   scratch: usize,
-): void {
+): i32 {
   const x = scratch + X;
   const flags = scratch + FLAGS;
   const left = scratch + LEFT;
@@ -112,10 +121,11 @@ function encodeScalar(
   const byRange = load<i32>(plane, PLANE_OUTLIER_RULE) === OUTLIERS_BY_RANGE;
   if (isK) loadKeys(from, x, headDim, rows);
   else loadValues(from, x, headDim, rows);
+  let clamped = 0;
   if (slots) {
     memory.fill(flags, 0, PAGE_TOKENS * headDim);
-    if (byRange) flagBeyondRange(plane, block, x, flags, headDim, isK, rows, left);
-    else flagExtremes(plane, x, flags, headDim, isK, rows);
+    if (byRange) clamped = flagBeyondRange(plane, block, x, flags, headDim, isK, rows, left);
+    else flagExtremes(plane, x, flags, headDim, isK, rows, left);
   }
   let part = load<u32>(plane, PLANE_PARTS) as usize;
   const end = part + load<i32>(plane, PLANE_PART_COUNT) * PART_BYTES;
@@ -134,7 +144,7 @@ function encodeScalar(
     }
     quantize(part, base, block, isK, matrix, stride, work);
   }
-  if (!slots && !rank) return;
+  if (!slots && !rank) return 0;
   decodeParts(plane, base, block, headDim, isK, left, 0, PAGE_TOKENS, scratch);
   for (let i: usize = 0, bytes: usize = (PAGE_TOKENS * headDim) << 2; i < bytes; i += 16)
     v128.store(left + i, f32x4.sub(v128.load(x + i), v128.load(left + i)));
@@ -150,6 +160,7 @@ function encodeScalar(
     fitLowRank(plane, base, x, headDim, isK, work);
   }
   if (slots) storeOutliers(plane, base, left, flags, headDim, isK, slots);
+  return clamped;
 }
 
 function storeOutliers(

@@ -22,22 +22,81 @@ import { channelOf } from './hadamard.ts';
 
 /** Which elements of a plane (K: f32 [headDim][64], V: [64][headDim]) are kept apart: u8 flags [64][headDim]. */
 
-/** Flags the greatest and the least elements of each channel or token; where they tie, the earliest. Rows from `rows` on never. */
-export function flagExtremes(plane: usize, x: usize, flags: usize, headDim: i32, isK: bool, rows: i32): void {
+/**
+ * Flags the greatest and the least elements of each channel or token, as many each as the slots suffice for; the slots that are
+ * left go where they narrow ranges the most. Where elements tie, the earliest. Rows from `rows` on never. `work`: f32 [64][headDim].
+ */
+export function flagExtremes(
+  plane: usize,
+  x: usize,
+  flags: usize,
+  headDim: i32,
+  isK: bool,
+  rows: i32,
+  work: usize,
+): void {
   const perChannel = load<i32>(plane, PLANE_OUTLIER_RULE) === OUTLIERS_PER_CHANNEL;
   const vectors = perChannel ? headDim : rows;
   const length = perChannel ? rows : headDim;
-  const side = load<i32>(plane, PLANE_OUTLIERS) / (2 * (perChannel ? headDim : PAGE_TOKENS));
+  const slots = load<i32>(plane, PLANE_OUTLIERS);
+  const most = 2 * (perChannel ? headDim : PAGE_TOKENS);
+  const side = slots / most;
   const alongTokens = isK ? 1 : headDim;
   const alongChannels = isK ? PAGE_TOKENS : 1;
   const step: usize = (perChannel ? alongTokens : alongChannels) << 2;
+  const stride: usize = (perChannel ? alongChannels : alongTokens) << 2;
   const flagStep: usize = perChannel ? (headDim as usize) : 1;
-  for (let v = 0; v < vectors; v++) {
-    const from = x + ((v * (perChannel ? alongChannels : alongTokens)) << 2);
-    const marks = flags + (perChannel ? v : v * headDim);
-    for (let n = 0; n < side; n++) flagBest(from, step, marks, flagStep, length, 1);
-    for (let n = 0; n < side; n++) flagBest(from, step, marks, flagStep, length, -1);
+  const flagStride: usize = perChannel ? 1 : (headDim as usize);
+  for (let v: usize = 0; v < (vectors as usize); v++) {
+    for (let n = 0; n < side; n++) flagBest(x + v * stride, step, flags + v * flagStride, flagStep, length, 1);
+    for (let n = 0; n < side; n++) flagBest(x + v * stride, step, flags + v * flagStride, flagStep, length, -1);
+    weighEnds(x + v * stride, step, flags + v * flagStride, flagStep, length, work + v * ENDS);
   }
+  for (let left = slots - side * most; left > 0; left--) {
+    let best: f64 = 0;
+    let at: usize = 0;
+    for (let v: usize = 0; v < (vectors as usize); v++) {
+      for (let end: usize = 0; end < 16; end += 8) {
+        const gain = load<f64>(work + v * ENDS + end);
+        if (gain <= best) continue;
+        best = gain;
+        at = 1 + v * 2 + (end >>> 3);
+      }
+    }
+    if (!at) return;
+    const v = (at - 1) >>> 1;
+    store<u8>(load<u32>(work + v * ENDS + (((at - 1) & 1) << 2), 16) as usize, 1);
+    weighEnds(x + v * stride, step, flags + v * flagStride, flagStep, length, work + v * ENDS);
+  }
+}
+
+/** Of a channel or token: f64 by how much its squared range falls without its greatest, without its least element; u32 where their flags are. */
+const ENDS: usize = 24;
+
+function weighEnds(from: usize, step: usize, flags: usize, flagStep: usize, count: i32, to: usize): void {
+  let high = -Infinity;
+  let nextHigh = -Infinity;
+  let low = Infinity;
+  let nextLow = Infinity;
+  for (let i = 0, flag = flags; i < count; i++, from += step, flag += flagStep) {
+    if (load<u8>(flag)) continue;
+    const x = load<f32>(from) as f64;
+    if (x > high) {
+      nextHigh = high;
+      high = x;
+      store<u32>(to, flag as u32, 16);
+    } else if (x > nextHigh) nextHigh = x;
+    if (x < low) {
+      nextLow = low;
+      low = x;
+      store<u32>(to, flag as u32, 20);
+    } else if (x < nextLow) nextLow = x;
+  }
+  // One element alone, or none, has no range.
+  const ranged = nextHigh > -Infinity;
+  const whole = ranged ? (high - low) * (high - low) : 0;
+  store<f64>(to, ranged ? whole - (nextHigh - low) * (nextHigh - low) : 0);
+  store<f64>(to, ranged ? whole - (high - nextLow) * (high - nextLow) : 0, 8);
 }
 
 function flagBest(from: usize, step: usize, flags: usize, flagStep: usize, count: i32, sign: f32): void {
@@ -52,7 +111,10 @@ function flagBest(from: usize, step: usize, flags: usize, flagStep: usize, count
   if (at) store<u8>(at, 1);
 }
 
-/** Flags the elements farthest beyond what the shared range can stand for, as many as there are slots. `work`: f32 [64][headDim]. */
+/**
+ * Flags the elements farthest beyond what the shared range can stand for, as many as there are slots; returns how many more
+ * there are. `work`: f32 [64][headDim].
+ */
 export function flagBeyondRange(
   plane: usize,
   block: usize,
@@ -62,7 +124,7 @@ export function flagBeyondRange(
   isK: bool,
   rows: i32,
   work: usize,
-): void {
+): i32 {
   memory.fill(work, 0, (PAGE_TOKENS * headDim) << 2);
   let part = load<u32>(plane, PLANE_PARTS) as usize;
   const end = part + load<i32>(plane, PLANE_PART_COUNT) * PART_BYTES;
@@ -84,7 +146,9 @@ export function flagBeyondRange(
       }
     }
   }
-  flagGreatest(work, flags, rows * headDim, load<i32>(plane, PLANE_OUTLIERS));
+  const slots = load<i32>(plane, PLANE_OUTLIERS);
+  flagGreatest(work, flags, rows * headDim, slots);
+  return max<i32>(0, countAbove(work, rows * headDim, 0) - slots);
 }
 
 function blockValue(block: usize, at: i32, i: i32, otherwise: f32): f32 {

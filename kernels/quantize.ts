@@ -27,7 +27,7 @@ import { maxOf, sumOf } from './vector.ts';
  * last one, up to a multiple of 64, hold zeros, and which one row of zeros may follow. The matrix is overwritten.
  */
 
-/** f32 [256] each from `work` on: points between neighbouring LUT values; then scales and offsets, up to 16384 of each. */
+/** f32 [256] from `work` on: borders between LUT values; then scales and offsets, up to 16384 of each. */
 const SCALES: usize = 1024;
 const OFFSETS: usize = SCALES + 65600;
 export const QUANTIZE_BYTES: usize = OFFSETS + 65600;
@@ -51,12 +51,7 @@ export function quantize(
   }
   parameters(part, base, block, isK, matrix, stride, work);
   const lut = load<u32>(part, PART_LUT) as usize;
-  if (lut) {
-    for (let i = 0; i < (1 << bits) - 1; i++) {
-      const low = load<f32>(lut + (i << 2));
-      store<f32>(work + (i << 2), low + (load<f32>(lut + (i << 2), 4) - low) * 0.5);
-    }
-  }
+  if (lut) memory.copy(work, lut + ((1 << bits) << 2), ((1 << bits) - 1) << 2);
   const group = load<i32>(part, PART_GROUP);
   const along = alongLanes(part, isK);
   for (let r = 0; r < rows; r++) {

@@ -185,6 +185,7 @@ function encodePart(
     }
   }
   const values = valuesOf(part);
+  const borders = part.borders ?? values.slice(1).map((high, i) => (values[i]! + high) / 2);
   const codes = matrix.map((value, at) => {
     const g = element(at);
     const s = given ? given.scale[g]! : scale[g]!;
@@ -193,13 +194,8 @@ function encodePart(
     if (part.range === 'sign') z = Math.sign(value) * 0.5;
     // The threshold alone decides: it stands half way between two codes.
     if (part.range === 'ternary') z = s === 0 ? 0 : value / (2 * thresholdOf(part, groups.get(g)!));
-    let code = 0;
-    while (code + 1 < values.length && z >= (values[code]! + values[code + 1]!) / 2) code++;
-    for (let i = 0; i + 1 < values.length; i++) {
-      const border = (values[i]! + values[i + 1]!) / 2;
-      margin[at] = Math.min(margin[at]!, Math.abs(z - border) / Math.max(1, Math.abs(z)));
-    }
-    return code;
+    for (const border of borders) margin[at] = Math.min(margin[at]!, Math.abs(z - border) / Math.max(1, Math.abs(z)));
+    return borders.filter(border => z >= border).length;
   });
   return { codes, scale, offset, margin };
 }
@@ -286,21 +282,45 @@ export function chooseOutliers(
       }
     }
     const order = [...beyond].sort((i, j) => j[1] - i[1] || i[0] - j[0]);
-    for (const [i] of order.slice(0, Math.ceil(rule.share * TOKENS * headDim))) chosen.add(i);
+    for (const [i] of order.slice(0, slotsOf(rule.share, headDim))) chosen.add(i);
     return chosen;
   }
   const [vectors, length, step, stride] =
     rule.per === 'channel' ? [headDim, count, headDim, 1] : [count, headDim, 1, headDim];
-  const side = Math.ceil((rule.share * (rule.per === 'channel' ? TOKENS : headDim)) / 2 - 1e-9);
-  for (let v = 0; v < vectors; v++) {
-    const elements = Array.from({ length }, (_, i) => v * stride + i * step);
-    for (const sign of [1, -1]) {
-      const rest = elements.filter(i => !chosen.has(i)).sort((i, j) => sign * (x[j]! - x[i]!) || i - j);
-      for (const i of rest.slice(0, side)) chosen.add(i);
+  const slots = slotsOf(rule.share, headDim);
+  const most = 2 * (rule.per === 'channel' ? headDim : TOKENS);
+  const each = Math.floor(slots / most);
+  /** What a vector has left, ascending. */
+  const left = Array.from({ length: vectors }, (_, v) =>
+    Array.from({ length }, (_, i) => v * stride + i * step).sort((i, j) => x[i]! - x[j]! || i - j),
+  );
+  const takeLeast = (rest: number[]) => chosen.add(rest.shift()!);
+  /** Among equals the first. */
+  const takeGreatest = (rest: number[]) => {
+    const at = rest.findIndex(i => x[i] === x[rest.at(-1)!]);
+    chosen.add(rest.splice(at, 1)[0]!);
+  };
+  for (const rest of left) {
+    for (let n = 0; n < each && rest.length > 0; n++) takeGreatest(rest);
+    for (let n = 0; n < each && rest.length > 0; n++) takeLeast(rest);
+  }
+  const span = (rest: readonly number[], from: number, to: number) =>
+    rest.length < 2 ? 0 : (x[rest.at(to)!]! - x[rest.at(from)!]!) ** 2;
+  for (let n = slots - each * most; n > 0; n--) {
+    let [best, take] = [0, () => {}];
+    for (const rest of left) {
+      const withoutGreatest = span(rest, 0, -1) - span(rest, 0, -2);
+      const withoutLeast = span(rest, 0, -1) - span(rest, 1, -1);
+      if (withoutGreatest > best) [best, take] = [withoutGreatest, () => takeGreatest(rest)];
+      if (withoutLeast > best) [best, take] = [withoutLeast, () => takeLeast(rest)];
     }
+    take();
   }
   return chosen;
 }
+
+/** Outlier slots of a page. */
+const slotsOf = (share: number, headDim: number) => 8 * Math.ceil((share * TOKENS * headDim) / 8 - 1e-9);
 
 /** A [64][rank] orthonormal, B [rank][headDim], by power iteration from the kernels' fixed start. */
 export function fitLowRank(

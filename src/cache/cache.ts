@@ -58,7 +58,7 @@ export class KvCache {
     const parked = new ParkTotals(typeof parkLimit === 'number' ? new CacheBudget(parkLimit) : parkLimit);
     const places = { memory: new MemoryPlace(), file: parkFile };
     const tables = { ledger, layouts, pages, blocks, shared, identityPairs, parked, places };
-    this.#storage = { memory, kernels, shape, ...tables, epoch: 0 };
+    this.#storage = { memory, kernels, shape, ...tables, epoch: 0, clamped: 0 };
   }
 
   /** Address of the layout table (ATTEND_LAYOUTS and the like); another one once pages of new formats come or go. */
@@ -92,7 +92,7 @@ export class KvCache {
   }
 
   stats(): CacheStats {
-    const { ledger, pages, parked } = this.#storage;
+    const { ledger, pages, parked, clamped } = this.#storage;
     return {
       held: ledger.held,
       reserved: ledger.reserved,
@@ -104,6 +104,7 @@ export class KvCache {
       byOwner: ledger.byOwner(),
       parked: parked.bytes + pages.fetched.size * FETCHED_BYTES,
       fetched: parked.fetched,
+      clamped,
     };
   }
 

@@ -32,6 +32,8 @@ export interface Storage {
   readonly places: { readonly memory: ParkPlace; readonly file: ParkPlace | undefined };
   /** Counts the walks that mark pages (account.ts). */
   epoch: number;
+  /** See CacheStats. */
+  clamped: number;
 }
 
 /**

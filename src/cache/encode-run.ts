@@ -1,6 +1,7 @@
 import {
   ENCODE_BYTES,
   ENCODE_CELL,
+  ENCODE_CLAMPED,
   ENCODE_K,
   ENCODE_LAYOUT,
   ENCODE_LAYOUTS,
@@ -90,6 +91,8 @@ export function encodeTargets(c: Content, targets: Targets): void {
         at += ENCODE_BYTES / 4;
       }
       kernels.run(KIND_ENCODE, encodeItems, to - from);
+      for (let t = from; t < to; t++)
+        c.storage.clamped += memory.u32[(encodeItems + (t - from) * ENCODE_BYTES + ENCODE_CLAMPED) >>> 2]!;
     }
   } finally {
     memory.free(work, bytes);

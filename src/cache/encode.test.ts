@@ -141,6 +141,32 @@ describe('on the WASM kernels', () => {
     expect(sequence.refCount(0, 1)).toBe(2);
   });
 
+  test('counts elements beyond a shared range that found no slot', () => {
+    const { sequence, model } = open(backend);
+    appendRows(cache, sequence, model, 150, random);
+    const values = Float32Array.from({ length: 32 }, (_, i) => (i < 16 ? 0.1 : -0.5));
+    const part = { bits: 4, along: 'token', scope: 'shared' } as const;
+    const range = (share: number): ScalarFormat => ({
+      kind: 'scalar',
+      parts: [part],
+      outliers: { share, per: 'range' },
+    });
+    let clamped = 0;
+    for (const [view, share] of [0.01, 0.1].entries()) {
+      const slots = 8 * Math.ceil(share * 128);
+      for (let from = 0; from < 150; from += 64) {
+        // 0.1 and 0.5 are rounded to f16; nothing of the input is that near to an end.
+        const page = model[view]!.slice(from, from + 64).flatMap(({ k }) => [...k]);
+        clamped += Math.max(0, page.filter(x => x < -0.5 || x > 1).length - slots);
+      }
+      sequence
+        .prepareEncode([{ slot: 0, head: view, from: 0, to: 150, k: range(share), sharedK: { key: 'k', values } }])
+        .apply();
+      expect(cache.stats().clamped).toBe(clamped);
+    }
+    expect(clamped).toBeGreaterThan(0);
+  });
+
   test('a parameter block is one for all pages of its key, and goes with the last of them', () => {
     const { sequence, model } = open(backend);
     appendRows(cache, sequence, model, 200, random);

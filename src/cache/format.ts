@@ -49,6 +49,8 @@ export interface ScalarPart {
   readonly threshold?: number;
   /** 2^bits ascending values in place of the codes; `lutRange` is then stretched over [min, max] of the group. */
   readonly lut?: readonly number[];
+  /** 2^bits - 1 ascending values at which the code changes; default half way between neighbouring values of the LUT. */
+  readonly borders?: readonly number[];
   /**
    * Least and greatest value that the LUT stands for, also the bounds of the shared range (OutlierRule); values of the LUT
    * may lie inside it, as the centroids of a codebook do. Default [lut[0], lut[last]].
@@ -70,11 +72,14 @@ export interface ScalarPart {
 
 /** Elements left out of a group's range and stored beside the codes. */
 export interface OutlierRule {
-  /** Share of the elements of a page, 0..0.25; rounded up to whole elements on each side of each channel or token, or slots a page. */
+  /** Share of the elements of a page, 0..0.25, rounded up to a multiple of 8 slots a page (4 bytes each). */
   readonly share: number;
   /**
-   * Among which elements the greatest and the least are taken, half of the share each side: `channel` within each channel of
-   * the page (GEAR's K), `token` within each token (GEAR's V), `range` those outside the shared range, farthest first (KVQuant).
+   * Which elements: `channel` the greatest and the least of each channel of the page, as many each as the slots suffice for;
+   * the slots that are left (all of them where a share of a channel is less than two elements) go, one after the other,
+   * where a channel's squared range falls the most without its greatest or its least element. `token` likewise within
+   * tokens. `range` those outside the shared range, farthest first (KVQuant); what finds no slot gets the nearest code, and
+   * CacheStats counts it.
    */
   readonly per: 'channel' | 'token' | 'range';
 }

@@ -141,10 +141,20 @@ function checkPart(part: ScalarPart, headDim: number, parts: number, check: Chec
     check('range', range, range !== 'deviation' && range !== 'ternary', 'another one where parameters are shared');
   }
   if (lut) checkLut(lut, part, check);
+  if (part.borders) checkBorders(part.borders, part, check);
   if (part.lutRange) {
     const [least, greatest] = part.lutRange;
     const fits = lut !== undefined && Number.isFinite(greatest - least) && least < greatest;
     check('lutRange', part.lutRange, fits, 'two finite numbers, ascending, beside a lut');
+  }
+}
+
+function checkBorders(borders: readonly number[], { lut }: ScalarPart, check: Check): void {
+  const fits = lut !== undefined && borders.length === lut.length - 1;
+  check('borders', borders.length, fits, 'one less than values, beside a lut');
+  for (const [i, value] of borders.entries()) {
+    const ascending = Number.isFinite(value) && (i === 0 || value >= borders[i - 1]!);
+    check('borders', value, ascending, 'finite numbers, ascending');
   }
 }
 

@@ -31,8 +31,8 @@ test.each([
   [scalar({ bits: 3, along: 'token', scope: 'shared' }), 3],
   // 16 * 2 * (64 + 64) / (64 * 64)
   [scalar({ bits: 2, along: 'token' }, { lowRank: { rank: 2 } }), 3.5],
-  // One slot of 32 bits on each side of each channel.
-  [scalar({ bits: 2, along: 'token' }, { outliers: { share: 0.02, per: 'channel' } }), 3.5],
+  // 81.92 slots of 32 bits, rounded up to a multiple of 8.
+  [scalar({ bits: 2, along: 'token' }, { outliers: { share: 0.02, per: 'channel' } }), 2.5 + (88 * 32) / 4096],
   [
     scalar({ bits: 4, along: 'token', scope: 'shared' }, { outliers: { share: 0.01, per: 'range' } }),
     4 + (48 * 32) / 4096,
@@ -130,7 +130,7 @@ test('records name the places of the plan, moved to where the plane begins', () 
   const { memory, record, tables, field } = written(plan, 320);
   expect(field(record, abi.PLANE_PARTS)).toBe(tables);
   expect(field(record, abi.PLANE_PART_COUNT)).toBe(2);
-  expect(field(record, abi.PLANE_OUTLIERS)).toBe(128);
+  expect(field(record, abi.PLANE_OUTLIERS)).toBe(56);
   expect(field(record, abi.PLANE_OUTLIER_RULE)).toBe(abi.OUTLIERS_PER_TOKEN);
   expect(field(record, abi.PLANE_OUTLIER_VALUE)).toBe(320 + plan.outlierValue);
   expect(field(record, abi.PLANE_RANK)).toBe(0);
@@ -139,6 +139,8 @@ test('records name the places of the plan, moved to where the plane begins', () 
   expect(Array.from(memory.u16.subarray(list / 2, list / 2 + 3))).toEqual([1, 0, 2]);
   const values = field(tables, abi.PART_LUT);
   expect(Array.from(memory.f32.subarray(values / 4, values / 4 + 4))).toEqual(lut);
+  const borders = lut.slice(1).map((high, i) => (lut[i]! + high) / 2);
+  expect(Array.from(memory.f32.subarray(values / 4 + 4, values / 4 + 7))).toEqual(borders);
   expect(memory.f32[(tables + abi.PART_LUT_LEAST) / 4]).toBe(-1.5);
   expect(memory.f32[(tables + abi.PART_LUT_GREATEST) / 4]).toBe(1.25);
   expect(field(tables, abi.PART_CODES)).toBe(320 + plan.parts[0]!.codes);
@@ -202,6 +204,9 @@ test.each([
   ['k.parts[0].lutRange', scalar({ ...two, lut: [0, 1, 2, 3], lutRange: [1, 1] })],
   ['k.parts[0].scope', scalar({ bits: 2, along: 'channel', scope: 'shared' })],
   ['k.parts[0].group', scalar({ ...two, scope: 'shared', group: 32 })],
+  ['k.parts[0].borders', scalar({ ...two, borders: [0, 1, 2] })],
+  ['k.parts[0].borders', scalar({ ...two, lut: [0, 1, 2, 3], borders: [0, 1] })],
+  ['k.parts[0].borders', scalar({ ...two, lut: [0, 1, 2, 3], borders: [0, 2, 1] })],
   ['k.parts[0].transform', scalar({ ...two, transform: 'fourier' as 'hadamard' })],
   ['k.outliers.share', scalar(two, { outliers: { share: 0.3, per: 'token' } })],
   ['k.outliers.share', scalar(two, { outliers: { share: Number.NaN, per: 'token' } })],

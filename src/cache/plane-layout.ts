@@ -122,22 +122,9 @@ export function planPlane(
   return format.kind === 'joint' ? planJoint(format, headDim) : planScalar(format, headDim, plane);
 }
 
-/**
- * Slots that outliers take in a page. Half of the share on each side, rounded up to whole elements of each channel (64 tokens)
- * or token (headDim channels); `range`: rounded up to whole slots a page.
- */
+/** Slots that outliers take in a page: the share of its elements, rounded up to 8 (arrays take whole 16 bytes). */
 export function outlierSlots(rule: OutlierRule | undefined, headDim: number): number {
-  const side = outliersPerSide(rule, headDim);
-  if (!rule || rule.share === 0) return 0;
-  if (rule.per === 'range') return Math.ceil(rule.share * PAGE_TOKENS * headDim);
-  return 2 * side * (rule.per === 'channel' ? headDim : PAGE_TOKENS);
-}
-
-/** Greatest and least elements taken from each channel or token: this many each. */
-export function outliersPerSide(rule: OutlierRule | undefined, headDim: number): number {
-  if (!rule || rule.per === 'range') return 0;
-  const length = rule.per === 'channel' ? PAGE_TOKENS : headDim;
-  return Math.ceil((rule.share * length) / 2 - 1e-9);
+  return rule && rule.share > 0 ? Math.ceil((rule.share * PAGE_TOKENS * headDim) / 8 - 1e-9) * 8 : 0;
 }
 
 /** Hands out the next `bytes`, at a multiple of 16. */
@@ -181,7 +168,7 @@ function planScalar(format: ScalarFormat, headDim: number, plane: 'k' | 'v'): Pl
     const scale = part.bits === 16 ? -1 : takeParams();
     const offset = part.bits === 16 || !hasOffset(part) ? -1 : takeParams();
     const side = part.side ? takeShared() : -1;
-    const lut = part.lut ? tables.take(part.lut.length * 4) : -1;
+    const lut = part.lut ? tables.take((2 * part.lut.length - 1) * 4) : -1;
     const list = channels.every((channel, at) => channel === at) ? -1 : tables.take(width * 2);
     const [low, codesHigh] = codes[i]!;
     return { part, channels, group, codes: low, codesHigh, scale, offset, shared, side, lut, list };
@@ -299,9 +286,19 @@ export function writePlane(memory: Memory, record: number, tables: number, plan:
     f32[(record + PART_LUT_GREATEST) >>> 2] = greatest;
     f32[(record + PART_CLIP) >>> 2] = item.part.clip ?? 1;
     f32[(record + PART_THRESHOLD) >>> 2] = item.part.threshold ?? 0.5;
-    if (item.lut >= 0) f32.set(item.part.lut!, (tables + item.lut) >>> 2);
+    if (item.lut >= 0) {
+      f32.set(item.part.lut!, (tables + item.lut) >>> 2);
+      f32.set(bordersOf(item.part.lut!, item.part.borders), ((tables + item.lut) >>> 2) + item.part.lut!.length);
+    }
     if (item.list >= 0) u16.set(item.channels, (tables + item.list) >>> 1);
   }
+}
+
+/** Where codes change: as given, or half way between neighbouring values of the LUT, in f32. */
+function bordersOf(lut: readonly number[], given?: readonly number[]): ArrayLike<number> {
+  if (given) return given;
+  const values = Float32Array.from(lut);
+  return values.slice(1).map((high, i) => values[i]! + Math.fround(Math.fround(high - values[i]!) * 0.5));
 }
 
 /** What the least and the greatest code (with a LUT: its range) stand for, before scale and offset. */

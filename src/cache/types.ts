@@ -42,6 +42,8 @@ export interface CacheStats {
   readonly parked: number;
   /** Bytes of parked rows that have been brought back so far. */
   readonly fetched: number;
+  /** Elements beyond a shared range that found no outlier slot and so were stored as the end of the range, so far. */
+  readonly clamped: number;
 }
 
 export interface SequenceStats {

@@ -47,6 +47,7 @@ test('a profile that does not hold together is refused by its field', () => {
   expect(broken(p => (p.layers[0]!.k.greatest[3] = -9)).field).toBe('profile.layers.0.k.greatest.3');
   expect(broken(p => (p.layers[0]!.k.least[3] = Number.NaN)).field).toBe('profile.layers.0.k.least.3');
   expect(broken(p => p.layers[1]!.v.luts[2].reverse()).field).toBe('profile.layers.1.v.luts.2');
+  expect(broken(p => p.layers[1]!.v.borders[2].reverse()).field).toBe('profile.layers.1.v.borders.2');
   expect(broken(p => p.layers[1]!.v.luts[4].pop()).field).toBe('profile.layers.1.v.luts.4');
   expect(broken(p => (p.outliers = 0.5))).toMatchObject({ field: 'profile.outliers', value: 0.5 });
   expect(refused(() => parseKvquantProfile({ ...profile, extra: 1 }, model)).field).toBe('profile');

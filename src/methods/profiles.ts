@@ -15,6 +15,9 @@ const luts = z.strictObject({
   4: z.array(finite).length(16),
 });
 
+/** Where codes of the codebook change, if not half way between its values. */
+const borders = z.strictObject({ 2: z.array(finite).length(3) });
+
 const kvquant = z.strictObject({
   kind: z.literal('kvquant'),
   fingerprint: z.string().min(1),
@@ -23,8 +26,8 @@ const kvquant = z.strictObject({
   layers: z.array(
     z.strictObject({
       /** Keys before RoPE: least and greatest inlier of each channel (head by head), and codebooks. */
-      k: z.strictObject({ least: z.array(finite), greatest: z.array(finite), luts }),
-      v: z.strictObject({ luts }),
+      k: z.strictObject({ least: z.array(finite), greatest: z.array(finite), luts, borders }),
+      v: z.strictObject({ luts, borders }),
     }),
   ),
 });
@@ -84,12 +87,14 @@ export function parseKvquantProfile(value: unknown, model: ModelShape): KvquantP
     const empty = k.least.findIndex((least, c) => !(least < k.greatest[c]!));
     if (empty >= 0)
       throw bad('kvquant', `layers.${l}.k.greatest.${empty}`, k.greatest[empty], `more than ${k.least[empty]}`);
-    for (const [plane, books] of [
-      ['k', k.luts],
-      ['v', v.luts],
+    for (const [plane, { luts, borders }] of [
+      ['k', k],
+      ['v', v],
     ] as const) {
+      if (borders[2].some((x, i) => i > 0 && x < borders[2][i - 1]!))
+        throw bad('kvquant', `layers.${l}.${plane}.borders.2`, borders[2].join(' '), 'ascending values');
       for (const bits of [2, 3, 4] as const) {
-        const lut = books[bits];
+        const lut = luts[bits];
         if (lut.some((x, i) => i > 0 && Math.fround(x) <= Math.fround(lut[i - 1]!))) {
           throw bad('kvquant', `layers.${l}.${plane}.luts.${bits}`, lut.join(' '), 'strictly ascending values');
         }

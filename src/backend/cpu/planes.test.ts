@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { KIND_ENCODE } from '../../../kernels/abi.ts';
+import { ENCODE_CLAMPED, KIND_ENCODE } from '../../../kernels/abi.ts';
 import { encodeHalf } from '../../../kernels/reference/half.ts';
 import { decodeLatent, storeLatent } from '../../../kernels/reference/latent.ts';
 import {
@@ -142,6 +142,7 @@ describe.each(['relaxed', 'plain', 'single'] as const)('encoded planes, %s kerne
       for (const along of ['token', 'channel'] as const) {
         check(one({ bits, along, lut }), 64, 64);
         check(one({ bits, along, lut, lutRange: [-1.5, 1.4] }), 32, 63);
+        check(one({ bits, along, lut, borders: lut.slice(1).map(x => Math.fround(x - 0.1)) }), 64, 65 - bits);
         if (bits > 1) check(one({ bits, along, lut, range: 'absmax' }), 32, 9);
       }
     });
@@ -448,17 +449,58 @@ it('gives the same bytes and numbers in every build', async () => {
 
 it('chooses outliers as the reference does where numbers tie', async () => {
   const kernels = await createKernels({ limit: 2 ** 26 });
-  const rule: OutlierRule = { share: 0.1, per: 'channel' };
-  const format: ScalarFormat = { kind: 'scalar', parts: [{ bits: 2, along: 'token' }], outliers: rule };
   const draw = random(5);
-  const x = Float32Array.from({ length: 64 * 16 }, () => draw.int(5));
-  const cell = new PlaneCell(kernels, 16, format, format);
-  const item = cell.record(64, x, x);
-  kernels.run(KIND_ENCODE, item, 1);
-  const from = (cell.cell + cell.at.v + cell.plans.v.outlierIndex) / 2;
-  const chosen = kernels.memory.u16.slice(from, from + cell.plans.v.outliers);
-  expect(Array.from(chosen)).toEqual([...chooseOutliers(Float64Array.from(x), 64, 16, format)].sort((i, j) => i - j));
-  cell.dispose();
+  for (const [share, per] of [
+    [0.1, 'channel'],
+    [0.01, 'channel'],
+    [0.1, 'token'],
+    [0.01, 'token'],
+    [0.04, 'token'],
+  ] as const) {
+    const outliers: OutlierRule = { share, per };
+    const format: ScalarFormat = { kind: 'scalar', parts: [{ bits: 2, along: 'token' }], outliers };
+    // One element is far off, so that ranges differ; all others tie with some.
+    const x = Float32Array.from({ length: 64 * 16 }, (_, i) => draw.int(5 + (i % 3)) + (i === 77 ? 40 : 0));
+    const cell = new PlaneCell(kernels, 16, format, format);
+    kernels.run(KIND_ENCODE, cell.record(64, x, x), 1);
+    const wanted = [...chooseOutliers(Float64Array.from(x), 64, 16, format)].sort((i, j) => i - j);
+    expect(wanted).toContain(77);
+    for (const plane of PLANES) {
+      const from = (cell.cell + cell.at[plane] + cell.plans[plane].outlierIndex) / 2;
+      // Slots that would narrow no range stay empty.
+      const unused = Array(cell.plans[plane].outliers - wanted.length).fill(0);
+      const chosen = kernels.memory.u16.slice(from, from + cell.plans[plane].outliers);
+      expect(Array.from(chosen)).toEqual([...wanted, ...unused]);
+    }
+    cell.dispose();
+  }
+  await kernels.dispose();
+});
+
+it('counts what lies beyond a shared range and finds no slot', async () => {
+  const kernels = await createKernels({ limit: 2 ** 26 });
+  const draw = random(8);
+  const part: ScalarPart = { bits: 2, along: 'token', scope: 'shared', lut: [-0.8, -0.3, 0.3, 0.8], lutRange: [-1, 1] };
+  const block = [...Array(16).fill(1), ...Array(16).fill(0)];
+  for (const share of [0.01, 0.05, 0.25]) {
+    for (const rows of [1, 63, 64]) {
+      const format: ScalarFormat = { kind: 'scalar', parts: [part], outliers: { share, per: 'range' } };
+      const cell = new PlaneCell(kernels, 16, format, format, { k: block, v: block });
+      const x = Float32Array.from({ length: rows * 16 }, () => draw.normal());
+      const beyond = x.filter(value => Math.abs(value) > 1).length;
+      for (const [k, v, planes] of [
+        [x, x, 2],
+        [x, undefined, 1],
+        [undefined, undefined, 0],
+      ] as const) {
+        const item = cell.record(rows, k, v);
+        kernels.run(KIND_ENCODE, item, 1);
+        const clamped = Math.max(0, beyond - 8 * Math.ceil(share * 128));
+        expect(kernels.memory.u32[(item + ENCODE_CLAMPED) / 4]).toBe(planes * clamped);
+      }
+      cell.dispose();
+    }
+  }
   await kernels.dispose();
 });
 

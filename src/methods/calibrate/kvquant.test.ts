@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { decodeScalar, encodeScalar } from '../../../kernels/reference/scalar.ts';
+import { chooseOutliers, decodeScalar, encodeScalar } from '../../../kernels/reference/scalar.ts';
 import type { ScalarFormat } from '../../cache/format.ts';
 import { parseKvquantProfile } from '../profiles.ts';
 import { plainModel, plainRandom } from '../testing.ts';
@@ -12,6 +12,7 @@ import {
   normaliseTokens,
   qNorm,
   type Samples,
+  withoutOutliers,
 } from './kvquant.ts';
 
 const random = plainRandom(21);
@@ -36,9 +37,24 @@ test('normalised keys leave the share of outliers out and lie within -1 and 1', 
   expect(Math.max(...values.map(Math.abs))).toBeLessThanOrEqual(1);
 });
 
-test('normalised values: the outermost of each token are left out, the next are the ends', () => {
-  const { values } = normaliseTokens(Float32Array.of(9, 1, 2, 3, -9, 5, 5, 5, 5, 5), 5, 0.2);
+test('normalised values: the outermost are left out where ranges narrow most, the next are the ends', () => {
+  const { values } = normaliseTokens(Float32Array.of(9, 1, 2, 3, -9, 5, 5, 5, 5, 5), 5, 5, 0.2);
   expect([...values]).toEqual([-1, 0, 1]);
+});
+
+test.each([0, 0.001, 0.01, 0.02, 0.05, 0.25])('values leave out what pages store apart, a share of %d', share => {
+  for (const headDim of [8, 64, 128]) {
+    const x = rows(64 * headDim, student);
+    const sorted = Array.from({ length: 64 }, (_, t) =>
+      Uint32Array.from({ length: headDim }, (_, c) => t * headDim + c).sort((a, b) => x[a]! - x[b]!),
+    );
+    const inside = withoutOutliers(x, sorted, share, headDim).flatMap(row => [...row]);
+    const format: ScalarFormat = { kind: 'scalar', parts: [], outliers: { share, per: 'token' } };
+    const apart = chooseOutliers(Float64Array.from(x), 64, headDim, format);
+    expect(apart.size).toBe(share && 8 * Math.ceil(share * 8 * headDim - 1e-9));
+    expect(inside.length).toBe(x.length - apart.size);
+    expect(inside.filter(i => apart.has(i))).toEqual([]);
+  }
 });
 
 test('the codebook is a fixed point of k-means, whatever the weights', () => {
@@ -86,6 +102,44 @@ test('Q-Norm gives decoded values the mean and the deviation of the samples', ()
   expect(qNorm([0, 0, 0, 0], { values })).toEqual([0, 0, 0, 0]);
 });
 
+test('2 bits: what runs encodes with the plain codebook, and its decoded inliers have the moments of the samples', () => {
+  const [d, pages] = [64, 40];
+  const v = rows(pages * 64 * d, () => Math.exp(normal() / 4));
+  const profile = calibrateKvquant([{ k: v, v }], { kvHeads: 1, headDim: d, fingerprint: 'x', outliers: 0.02 });
+  const { luts, borders } = profile.layers[0]!.v;
+  const samples = normaliseTokens(v, d, d, 0.02);
+  const plain = codebook(samples, 2);
+  expect(borders[2]).toEqual([0, 1, 2].map(i => (plain[i]! + plain[i + 1]!) / 2));
+  expect(luts[2]).toEqual(qNorm(plain, samples));
+  const format: ScalarFormat = {
+    kind: 'scalar',
+    parts: [{ bits: 2, along: 'channel', lut: luts[2], borders: borders[2], lutRange: [-1, 1] }],
+    outliers: { share: 0.02, per: 'token' },
+  };
+  const moments = { before: [0, 0], after: [0, 0] };
+  let count = 0;
+  for (let page = 0; page < pages; page++) {
+    const x = Float64Array.from(v.subarray(page * 64 * d, (page + 1) * 64 * d));
+    const plane = encodeScalar(x, 64, d, format);
+    const decoded = decodeScalar(plane, d, format);
+    const { scale, offset } = plane.parts[0]!;
+    x.forEach((value, i) => {
+      if (plane.outliers.has(i)) return;
+      const token = Math.floor(i / d);
+      for (const [name, y] of [
+        ['before', value],
+        ['after', decoded[i]!],
+      ] as const) {
+        const z = (y - offset[token]!) / scale[token]!;
+        moments[name][0]! += z;
+        moments[name][1]! += z * z;
+      }
+      count++;
+    });
+  }
+  for (const i of [0, 1]) expect(moments.after[i]! / count).toBeCloseTo(moments.before[i]! / count, 3);
+});
+
 test('heavy tails: codebook and outliers each help, as on the card', () => {
   const d = 256;
   const tensors = (draw: () => number) => ({
@@ -93,7 +147,7 @@ test('heavy tails: codebook and outliers each help, as on the card', () => {
     pages: Array.from({ length: 4 }, () => Float64Array.from({ length: 64 * d }, draw)),
   });
   const error = (bits: 2 | 3, share: number, learned: boolean, { calibration, pages }: ReturnType<typeof tensors>) => {
-    const lut = codebook(normaliseTokens(calibration, d, share), bits);
+    const lut = codebook(normaliseTokens(calibration, d, d, share), bits);
     const format: ScalarFormat = {
       kind: 'scalar',
       parts: [{ bits, along: 'channel', ...(learned && { lut, lutRange: [-1, 1] as const }) }],
@@ -115,7 +169,7 @@ test('heavy tails: codebook and outliers each help, as on the card', () => {
     const both = error(bits, 0.01, true, heavy);
     expect(sparse).toBeLessThan(0.7 * error(bits, 0, false, heavy));
     expect(both).toBeLessThan(0.9 * sparse);
-    // The card's figures for 1 %; here each token gives whole elements, which is a little more.
+    // The card's figures for 1 % of each token.
     expect(both).toBeLessThan(bits === 2 ? 0.4 : 0.212);
   }
   const light = tensors(normal);

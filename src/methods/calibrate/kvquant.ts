@@ -1,3 +1,5 @@
+import { PAGE_TOKENS } from '../../../kernels/abi.ts';
+import { outlierSlots } from '../../cache/plane-layout.ts';
 import type { KvquantProfile } from '../profiles.ts';
 
 /** Key rows before RoPE and value rows of one layer over calibration text: f32 [tokens][channels], head by head. */
@@ -38,8 +40,8 @@ export function calibrateKvquant(layers: readonly CalibrationRows[], options: Ca
     layers: layers.map(({ k, v, weightsK, weightsV }) => {
       const { least, greatest } = channelRanges(k, width, outliers);
       const keys = normaliseChannels(k, least, greatest, weightsK);
-      const values = normaliseTokens(v, headDim, outliers, weightsV);
-      return { k: { least, greatest, luts: codebooks(keys, rounds) }, v: { luts: codebooks(values, rounds) } };
+      const values = normaliseTokens(v, width, headDim, outliers, weightsV);
+      return { k: { least, greatest, ...codebooks(keys, rounds) }, v: codebooks(values, rounds) };
     }),
   };
 }
@@ -91,17 +93,62 @@ export function normaliseChannels(
   });
 }
 
-/** Inliers of values: of each token and KV head without its ceil(share / 2 * headDim) greatest and least, to [-1, 1]. */
-export function normaliseTokens(x: Float32Array, headDim: number, share: number, weights?: Float32Array): Samples {
-  const aside = Math.ceil((share / 2) * headDim - 1e-9);
+/**
+ * Inliers of values: each token and KV head to [-1, 1], without what a page of 64 tokens of a head stores apart (OutlierRule,
+ * `token`). x: f32 [tokens][width], head by head.
+ */
+export function normaliseTokens(
+  x: Float32Array,
+  width: number,
+  headDim: number,
+  share: number,
+  weights?: Float32Array,
+): Samples {
+  const tokens = x.length / width;
   return collect(x.length, weights, add => {
-    for (let from = 0; from < x.length; from += headDim) {
-      const order = Array.from({ length: headDim }, (_, c) => from + c).sort((a, b) => x[a]! - x[b]!);
-      const inside = order.slice(aside, headDim - aside);
-      const [low, high] = [x[inside[0]!]!, x[inside.at(-1)!]!];
-      if (high > low) for (const i of inside) add((2 * x[i]! - high - low) / (high - low), i);
+    for (let first = 0; first < tokens; first += PAGE_TOKENS) {
+      for (let head = 0; head < width; head += headDim) {
+        const rows = Array.from({ length: Math.min(PAGE_TOKENS, tokens - first) }, (_, t) => {
+          const from = (first + t) * width + head;
+          return Uint32Array.from({ length: headDim }, (_, c) => from + c).sort((a, b) => x[a]! - x[b]! || a - b);
+        });
+        for (const inside of withoutOutliers(x, rows, share, headDim)) {
+          const [low, high] = [x[inside[0]!]!, x[inside.at(-1)!]!];
+          if (high > low) for (const i of inside) add((2 * x[i]! - high - low) / (high - low), i);
+        }
+      }
     }
   });
+}
+
+/** Rows of indices in the order of their elements, less those that a page stores apart: ends, where ranges narrow the most. */
+export function withoutOutliers(
+  x: Float32Array,
+  rows: readonly Uint32Array[],
+  share: number,
+  headDim: number,
+): Uint32Array[] {
+  // Of rows that fill no page, their part of its slots.
+  const slots = Math.round((outlierSlots({ share, per: 'token' }, headDim) * rows.length) / PAGE_TOKENS);
+  const each = Math.floor(slots / (2 * rows.length));
+  const from = rows.map(() => each);
+  const to = rows.map(row => row.length - each);
+  const span = (r: number, a: number, b: number) => (b > a ? (x[rows[r]![b]!]! - x[rows[r]![a]!]!) ** 2 : 0);
+  for (let left = slots - each * 2 * rows.length; left > 0; left--) {
+    let [most, row, high] = [0, -1, false];
+    for (let r = 0; r < rows.length; r++) {
+      const [a, b] = [from[r]!, to[r]! - 1];
+      const whole = span(r, a, b);
+      for (const end of [true, false]) {
+        const gain = whole - (end ? span(r, a, b - 1) : span(r, a + 1, b));
+        if (gain > most) [most, row, high] = [gain, r, end];
+      }
+    }
+    if (row < 0) break;
+    if (high) to[row]!--;
+    else from[row]!++;
+  }
+  return rows.map((row, r) => row.subarray(from[r]!, Math.max(from[r]!, to[r]!)));
 }
 
 function collect(most: number, given: Float32Array | undefined, run: (add: (y: number, i: number) => void) => void) {
@@ -117,7 +164,10 @@ function collect(most: number, given: Float32Array | undefined, run: (add: (y: n
 
 function codebooks(samples: Samples, rounds: number) {
   const [two, three, four] = WIDTHS.map(bits => codebook(samples, bits, rounds));
-  return { 2: apart(qNorm(two!, samples)), 3: apart(three!), 4: apart(four!) };
+  return {
+    luts: { 2: apart(qNorm(two!, samples)), 3: apart(three!), 4: apart(four!) },
+    borders: { 2: two!.slice(1).map((high, i) => (two![i]! + high) / 2) },
+  };
 }
 
 /** Formats want strictly ascending values, also where there were fewer different samples than centroids. */
@@ -159,8 +209,8 @@ export function codebook({ values, weights }: Samples, bits: number, rounds = 50
 }
 
 /**
- * Q-Norm: moves and stretches a codebook so that decoded values have mean and deviation of the samples. Rows are then encoded
- * with the stretched codebook too (the authors encode with the plain one).
+ * Q-Norm: moves and stretches a codebook so that decoded values have mean and deviation of the samples. Rows are encoded with
+ * the plain codebook.
  */
 export function qNorm(lut: readonly number[], { values, weights }: Samples): number[] {
   const before = moments(values, weights);

@@ -170,4 +170,16 @@ test('kvquant: sinks stay, ranges of the profile come with the keys, a page at a
     k: { parts: [{ bits: 3, along: 'token', scope: 'shared', lut: profile.layers[1]!.k.luts[3], lutRange: [-1, 1] }] },
     v: { parts: [{ bits: 3, along: 'channel', lut: profile.layers[1]!.v.luts[3] }], outliers: { per: 'token' } },
   });
+  expect(actions[1]).toMatchObject({ k: { outliers: { share: 0.015 } }, v: { outliers: { share: 0.01 } } });
+  expect(actions[1]).not.toHaveProperty('v.parts.0.borders');
+  const two = new TrackedLayer(model);
+  two.prompt(kvquant.create(defaults(kvquant.options, { sinks: 0, bits: 2 }), model, profile), 64, undefined, 1);
+  for (const plane of ['k', 'v'] as const)
+    expect(two.pages[1]![0]![plane]).toMatchObject({ parts: [{ borders: profile.layers[1]![plane].borders[2] }] });
+  // Its ranges are of one share of outliers.
+  kvquant.create(defaults(kvquant.options, { outliers: 0.01 }), model, profile);
+  for (const outliers of [0, 0.02])
+    expect(() => kvquant.create(defaults(kvquant.options, { outliers }), model, profile)).toThrow(
+      expect.objectContaining({ code: 'invalid_request', field: 'outliers', value: outliers, allowed: [0.01] }),
+    );
 });
