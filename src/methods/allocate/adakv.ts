@@ -59,12 +59,20 @@ export const adakv = defineMethod({
         const share = budget - options.window;
         const weighed = options.weighted ? scores.map(head => weigh(head, share)) : scores;
         const floor = Math.floor(options.alpha * share + 1e-9);
-        const budgets = hits(weighed, share).map(hit => options.window + Math.round(hit * (1 - options.alpha) + floor));
+        const budgets = hits(weighed, share).map(hit => options.window + mix(hit, 1 - options.alpha, floor));
         return keepBest(at, scores, budgets, options.window);
       },
     };
   },
 });
+
+/** hit * share + floor as the authors compute it: in f32, halves to the even neighbour. */
+function mix(hit: number, share: number, floor: number): number {
+  const x = Math.fround(Math.fround(hit * Math.fround(share)) + floor);
+  const down = Math.floor(x);
+  if (x - down === 0.5) return down + (down % 2);
+  return Math.round(x);
+}
 
 /** How many of the layer's heads x `share` best entries lie in each head. */
 function hits(scores: PerHead, share: number): number[] {

@@ -14,27 +14,10 @@ import pathlib
 from types import SimpleNamespace
 
 import torch
+from draw import tensors
 from kvpress import AdaKVPress, ObservedAttentionPress, PyramidKVPress, SnapKVPress, StreamingLLMPress, TOVAPress
 
 DIM = 16
-
-
-def mulberry32(seed):
-    state = seed & 0xFFFFFFFF
-    mask = 0xFFFFFFFF
-    while True:
-        state = (state + 0x6D2B79F5) & mask
-        x = ((state ^ (state >> 15)) * (1 | state)) & mask
-        x = ((x + ((x ^ (x >> 7)) * (61 | x) & mask)) & mask) ^ x
-        yield (x ^ (x >> 14)) / 2**32
-
-
-def tensors(seed, rows, heads, kv_heads):
-    """q [1, heads, rows, DIM] and k [1, kv_heads, rows, DIM]: uniform in (-4, 4) and (-1, 1)."""
-    random = mulberry32(seed)
-    q = torch.tensor([4 * (2 * next(random) - 1) for _ in range(rows * heads * DIM)], dtype=torch.float32)
-    k = torch.tensor([2 * next(random) - 1 for _ in range(rows * kv_heads * DIM)], dtype=torch.float32)
-    return q.view(1, rows, heads, DIM).transpose(1, 2), k.view(1, rows, kv_heads, DIM).transpose(1, 2)
 
 
 def attention(q, k):
@@ -74,7 +57,7 @@ def run(press, q, k, module, eager=False):
 def main():
     cases = []
     for seed, (rows, heads, kv_heads) in enumerate([(65, 4, 4), (130, 8, 1), (257, 6, 2)], start=1):
-        q, k = tensors(seed, rows, heads, kv_heads)
+        q, k = tensors(seed, rows, heads, kv_heads, DIM)
 
         def add(method, options, press, drop, index=0, eager=False, scored=False):
             kept, scores = run(press, q, k, layer(heads, kv_heads, index), eager)

@@ -1,0 +1,51 @@
+"""Seeded random numbers that the tests draw again (plainRandom in src/methods/testing.ts), so that tensors need no file."""
+
+import importlib.util
+import math
+import pathlib
+import sys
+import types
+
+import torch
+
+
+def mulberry32(seed):
+    state = seed & 0xFFFFFFFF
+    mask = 0xFFFFFFFF
+    while True:
+        state = (state + 0x6D2B79F5) & mask
+        x = ((state ^ (state >> 15)) * (1 | state)) & mask
+        x = ((x + ((x ^ (x >> 7)) * (61 | x) & mask)) & mask) ^ x
+        yield (x ^ (x >> 14)) / 2**32
+
+
+def rows(seed, count, width):
+    """f32 [count, width]: cubes of uniform numbers (a few stand out), channel c around and as wide as the seed says."""
+    random = mulberry32(seed)
+    middle = [2 * next(random) - 1 for _ in range(width)]
+    size = [0.5 + 2 * next(random) for _ in range(width)]
+    values = [middle[c] + size[c] * (2 * next(random) - 1) ** 3 for _ in range(count) for c in range(width)]
+    return torch.tensor(values, dtype=torch.float32).view(count, width)
+
+
+def module(checkout, path, **stubs):
+    """A file of a checkout as a module; `stubs` stand for packages whose classes it only inherits from."""
+    for name, members in stubs.items():
+        parts = name.split("__")
+        for end in range(1, len(parts) + 1):
+            sys.modules.setdefault(".".join(parts[:end]), types.ModuleType(".".join(parts[:end])))
+        for member in members:
+            setattr(sys.modules[".".join(parts)], member, type(member, (), {}))
+    file = pathlib.Path(checkout) / path
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def tensors(seed, count, heads, kv_heads, dim):
+    """q [1, heads, count, dim] and k [1, kv_heads, count, dim]: uniform in (-4, 4) and (-1, 1)."""
+    random = mulberry32(seed)
+    q = torch.tensor([4 * (2 * next(random) - 1) for _ in range(count * heads * dim)], dtype=torch.float32)
+    k = torch.tensor([2 * next(random) - 1 for _ in range(count * kv_heads * dim)], dtype=torch.float32)
+    return q.view(1, count, heads, dim).transpose(1, 2), k.view(1, count, kv_heads, dim).transpose(1, 2)
