@@ -8,6 +8,11 @@ export function escaped(text: string): string {
     .replaceAll("'", '&#39;');
 }
 
+/** A recipe as text that may be broken where its parts begin. */
+export function breakable(recipe: string): string {
+  return escaped(recipe).replaceAll('(', '(<wbr>');
+}
+
 /** JSON that may stand in a script element whatever its strings hold. */
 export function embedded(value: unknown): string {
   return JSON.stringify(value)

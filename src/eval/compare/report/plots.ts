@@ -1,17 +1,44 @@
-import { escaped } from './html.ts';
+import { breakable, escaped } from './html.ts';
+import { placeLabels, spread } from './place.ts';
 
-/** Plots as SVG of a fixed width in user units; they scale with their place. Colours come from the page's style. */
-const WIDTH = 720;
+/**
+ * Plots as SVG that fill the width of their place. What is plotted bears the number of its recipe, which a legend beside it
+ * names: names are too long for a narrow page. Colours and sizes of text come from the page's style.
+ */
+const WIDTH = 400;
+const HEIGHT = 290;
+const FRAME = { left: 46, right: WIDTH - 14, top: 30, bottom: HEIGHT - 44 };
 
-export interface Point {
+/** Colours of the style, and shapes and dashes that tell series apart without them. */
+const COLOURS = 10;
+const DASHES = ['', '7 4', '2 3', '9 3 2 3'];
+const MARKERS = [
+  'M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z',
+  'M-3.6 -3.6H3.6V3.6H-3.6Z',
+  'M0 -4.8L4.6 3.6H-4.6Z',
+  'M0 -5L5 0L0 5L-5 0Z',
+  'M-4.6 -3.6H4.6L0 4.8Z',
+];
+
+/** A recipe's look: the same in every plot. */
+const colour = (number: number): string => `--c:var(--c${(number - 1) % COLOURS})`;
+const marker = (number: number): string => MARKERS[(number - 1) % MARKERS.length]!;
+const dash = (number: number): string => DASHES[(number - 1) % DASHES.length]!;
+
+export interface Named {
   readonly name: string;
+  /** From 1; its place in the table. */
+  readonly number: number;
+}
+
+export interface Point extends Named {
   readonly x: number;
   readonly y: number;
 }
 
 /** Points that no other beats in both: least x, greatest y, from left to right. */
-export function paretoFront(points: readonly Point[]): Point[] {
-  const front: Point[] = [];
+export function paretoFront<T extends { readonly x: number; readonly y: number }>(points: readonly T[]): T[] {
+  const front: T[] = [];
   for (const point of [...points].sort((a, b) => a.x - b.x || b.y - a.y))
     if (front.length === 0 || point.y > front.at(-1)!.y) front.push(point);
   return front;
@@ -22,95 +49,83 @@ interface Axis {
   readonly format: (value: number) => string;
 }
 
-/** Points with their names and the front of the best; x from 0. */
+/** Numbered points and the front of the best; x from 0. At least one point. */
 export function scatter(title: string, points: readonly Point[], x: Axis, y: Axis): string {
-  const [height, left, right, top, bottom] = [380, 64, 24, 24, 48];
   const xs = ticks(0, Math.max(...points.map(point => point.x)));
   const ys = ticks(Math.min(...points.map(point => point.y)), Math.max(...points.map(point => point.y)));
-  const px = scale([xs[0]!, xs.at(-1)!], [left, WIDTH - right]);
-  const py = scale([ys[0]!, ys.at(-1)!], [height - bottom, top]);
+  const px = scale([xs[0]!, xs.at(-1)!], [FRAME.left, FRAME.right]);
+  const py = scale([ys[0]!, ys.at(-1)!], [FRAME.bottom, FRAME.top]);
   const front = paretoFront(points);
-  const steps = front.map(({ x, y }, i) => {
-    const before = front[i - 1];
-    return before ? `H${px(x)}V${py(y)}` : `M${px(x)} ${py(y)}`;
-  });
-  const placed = labels(points.map(point => ({ ...point, px: px(point.x), py: py(point.y) })));
-  return svg(height, title, [
-    grid(xs, ys, px, py, { left, right, height, bottom, top }, x, y),
+  const steps = front.map(({ x, y }, i) => (i > 0 ? `H${px(x)}V${py(y)}` : `M${px(x)} ${py(y)}`));
+  const at = points.map(point => ({ x: px(point.x), y: py(point.y), text: String(point.number) }));
+  const labels = placeLabels(at, { ...FRAME, left: FRAME.left + 2, right: WIDTH, top: 16 });
+  return svg(title, [
+    grid(xs, ys, px, py, x, y),
     `<path class="front" d="${steps.join('')}"/>`,
-    ...placed.map(
-      ({ name, px, py, x: vx, y: vy, end, ly }) =>
-        `<g class="point${front.some(each => each.name === name) ? ' best' : ''}"><title>${escaped(name)}: ${escaped(x.format(vx))}, ${escaped(y.format(vy))}</title>` +
-        `<circle cx="${px}" cy="${py}" r="5"/><text x="${end ? px - 9 : px + 9}" y="${ly}" text-anchor="${end ? 'end' : 'start'}">${escaped(short(name))}</text></g>`,
-    ),
-  ]);
-}
-
-/** One bar a row, longest value across. */
-export function bars(
-  title: string,
-  rows: readonly { name: string; value: number }[],
-  format: (value: number) => string,
-): string {
-  const [step, left] = [26, 250];
-  const most = Math.max(...rows.map(({ value }) => value));
-  const width = scale([0, most], [0, WIDTH - left - 90]);
-  return svg(rows.length * step + 8, title, [
-    ...rows.map(({ name, value }, i) => {
-      const y = i * step + 4;
+    ...points.map((point, i) => {
+      const [spot, label] = [at[i]!, labels[i]!];
       return (
-        `<g><title>${escaped(name)}: ${escaped(format(value))}</title><text x="${left - 8}" y="${y + 15}" text-anchor="end">${escaped(short(name))}</text>` +
-        `<rect class="bar" x="${left}" y="${y + 2}" width="${Math.max(1, width(value))}" height="${step - 8}" rx="2"/>` +
-        `<text class="value" x="${left + width(value) + 6}" y="${y + 15}">${escaped(format(value))}</text></g>`
+        `<g class="point" style="${colour(point.number)}"><title>${escaped(`${point.name}: ${x.format(point.x)}, ${y.format(point.y)}`)}</title>` +
+        (label.led ? `<path class="leader" d="M${spot.x} ${spot.y}L${round(label.x)} ${round(label.y)}"/>` : '') +
+        `<path class="mark" transform="translate(${spot.x} ${spot.y})" d="${marker(point.number)}"/>` +
+        `<text x="${round(label.x)}" y="${round(label.y + 4)}" text-anchor="middle">${point.number}</text></g>`
       );
     }),
   ]);
 }
 
-export interface Line {
-  readonly name: string;
+/** One bar a row, the longest value across. */
+export function bars(rows: readonly (Named & { readonly value: number })[], format: (value: number) => string): string {
+  const most = Math.max(...rows.map(({ value }) => value)) || 1;
+  const items = rows.map(
+    ({ name, number, value }) =>
+      `<li><span class="name">${number}. ${breakable(name)}</span><span class="track"><span class="bar" style="width:${round((100 * value) / most)}%"></span></span><span class="value">${escaped(format(value))}</span></li>`,
+  );
+  return `<ul class="bars">${items.join('')}</ul>`;
+}
+
+export interface Line extends Named {
   readonly points: readonly { readonly x: number; readonly y: number }[];
 }
 
-/** One line a series, named at its end. */
+/** One line a series, numbered at its end. At least one series. */
 export function lines(title: string, series: readonly Line[], x: Axis, y: Axis): string {
-  const [height, left, right, top, bottom] = [380, 64, 250, 24, 48];
   const all = series.flatMap(({ points }) => points);
   const xs = [...new Set(all.map(point => point.x))].sort((a, b) => a - b);
   const ys = ticks(0, Math.max(...all.map(point => point.y)));
-  const px = scale([Math.min(0, xs[0]!), xs.at(-1)!], [left, WIDTH - right]);
-  const py = scale([ys[0]!, ys.at(-1)!], [height - bottom, top]);
-  const ends = spread(
-    series.map(({ name, points }) => ({ name, y: py(points.at(-1)!.y), at: px(points.at(-1)!.x) })),
-    15,
-    top,
-    height - bottom,
-  );
-  return svg(height, title, [
-    grid(xs, ys, px, py, { left, right, height, bottom, top }, x, y),
-    ...series.map(({ name, points }, i) => {
+  const px = scale([Math.min(0, xs[0]!), xs.at(-1)!], [FRAME.left, FRAME.right - 40]);
+  const py = scale([ys[0]!, ys.at(-1)!], [FRAME.bottom, FRAME.top]);
+  const last = series.map(({ points }) => ({ x: px(points.at(-1)!.x), y: py(points.at(-1)!.y) }));
+  const ends = spread(last, 13, FRAME.top - 12, FRAME.bottom);
+  return svg(title, [
+    grid(xs, ys, px, py, x, y),
+    ...series.map(({ name, number, points }, i) => {
       const d = points.map((point, n) => `${n === 0 ? 'M' : 'L'}${px(point.x)} ${py(point.y)}`).join('');
       const tip = points.map(point => `${x.format(point.x)}: ${y.format(point.y)}`).join(', ');
-      const end = ends[i]!;
+      const [from, to] = [last[i]!, ends[i]!];
       return (
-        `<g class="series" style="--hue:${Math.round((i * 360) / series.length)}"><title>${escaped(name)}; ${escaped(tip)}</title><path d="${d}"/>` +
-        points.map(point => `<circle cx="${px(point.x)}" cy="${py(point.y)}" r="3"/>`).join('') +
-        `<text x="${WIDTH - right + 14}" y="${end.y + 4}">${escaped(short(name))}</text></g>`
+        `<g class="series" style="${colour(number)}"><title>${escaped(`${name}; ${tip}`)}</title><path class="line" d="${d}" stroke-dasharray="${dash(number)}"/>` +
+        points
+          .map(p => `<path class="mark" transform="translate(${px(p.x)} ${py(p.y)})" d="${marker(number)}"/>`)
+          .join('') +
+        `<path class="leader" d="M${from.x + 5} ${from.y}L${FRAME.right - 16} ${round(to.y)}"/>` +
+        `<text x="${FRAME.right - 12}" y="${round(to.y + 4)}">${number}</text></g>`
       );
     }),
   ]);
 }
 
-function svg(height: number, title: string, parts: readonly string[]): string {
-  return `<svg viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${escaped(title)}">${parts.join('')}</svg>`;
+/** Which number, colour and mark is whose. */
+export function legend(names: readonly Named[]): string {
+  const items = names.map(
+    ({ name, number }) =>
+      `<li style="${colour(number)}"><svg viewBox="0 0 34 14" aria-hidden="true"><path class="line" d="M0 7H34" stroke-dasharray="${dash(number)}"/><path class="mark" transform="translate(17 7)" d="${marker(number)}"/></svg><span>${number}. ${breakable(name)}</span></li>`,
+  );
+  return `<ul class="legend" aria-label="Legend">${items.join('')}</ul>`;
 }
 
-interface Frame {
-  readonly left: number;
-  readonly right: number;
-  readonly top: number;
-  readonly bottom: number;
-  readonly height: number;
+function svg(title: string, parts: readonly string[]): string {
+  return `<svg class="plot" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escaped(title)}">${parts.join('')}</svg>`;
 }
 
 function grid(
@@ -118,21 +133,21 @@ function grid(
   ys: readonly number[],
   px: (value: number) => number,
   py: (value: number) => number,
-  { left, right, height, bottom, top }: Frame,
   x: Axis,
   y: Axis,
 ): string {
+  const { left, right, bottom } = FRAME;
   return [
     ...ys.map(
       value =>
-        `<path class="grid" d="M${left} ${py(value)}H${WIDTH - right}"/><text class="tick" x="${left - 8}" y="${py(value) + 4}" text-anchor="end">${escaped(y.format(value))}</text>`,
+        `<path class="grid" d="M${left} ${py(value)}H${right}"/><text class="tick" x="${left - 6}" y="${py(value) + 4}" text-anchor="end">${escaped(y.format(value))}</text>`,
     ),
     ...xs.map(
       value =>
-        `<text class="tick" x="${px(value)}" y="${height - bottom + 20}" text-anchor="middle">${escaped(x.format(value))}</text>`,
+        `<text class="tick" x="${px(value)}" y="${bottom + 17}" text-anchor="middle">${escaped(x.format(value))}</text>`,
     ),
-    `<text class="axis" x="${(left + WIDTH - right) / 2}" y="${height - 8}" text-anchor="middle">${escaped(x.label)}</text>`,
-    `<text class="axis" x="${left}" y="${top - 10}">${escaped(y.label)}</text>`,
+    `<text class="axis" x="${(left + right) / 2}" y="${HEIGHT - 8}" text-anchor="middle">${escaped(x.label)}</text>`,
+    `<text class="axis" x="2" y="12">${escaped(y.label)}</text>`,
   ].join('');
 }
 
@@ -147,35 +162,8 @@ export function ticks(least: number, most: number): number[] {
   return Array.from({ length: count + 1 }, (_, i) => Number((first + i * step).toPrecision(12)));
 }
 
+const round = (value: number): number => Number(value.toFixed(1));
+
 function scale([from, to]: readonly [number, number], [a, b]: readonly [number, number]): (value: number) => number {
-  return value => Number((a + ((value - from) / (to - from || 1)) * (b - a)).toFixed(1));
-}
-
-const LONGEST = 34;
-const short = (name: string): string => (name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name);
-
-/** Labels beside their points, moved apart where they would lie on one another. */
-function labels<T extends { px: number; py: number }>(points: readonly T[]): (T & { end: boolean; ly: number })[] {
-  const sided = points.map((point, i) => ({ ...point, i, end: point.px > WIDTH * 0.6 }));
-  const placed = [true, false].flatMap(end => {
-    const own = sided.filter(point => point.end === end);
-    const apart = spread(
-      own.map(({ py }) => ({ y: py })),
-      15,
-      10,
-      350,
-    );
-    return own.map((point, n) => ({ ...point, ly: apart[n]!.y + 4 }));
-  });
-  return placed.sort((a, b) => a.i - b.i);
-}
-
-/** Values at least `gap` apart, in their order, within [low, high] as far as there is room. */
-export function spread<T extends { y: number }>(items: readonly T[], gap: number, low: number, high: number): T[] {
-  const order = items.map((item, i) => ({ item: { ...item }, i })).sort((a, b) => a.item.y - b.item.y);
-  let last = low - gap;
-  for (const { item } of order) last = item.y = Math.max(item.y, last + gap);
-  let next = high + gap;
-  for (const { item } of order.toReversed()) next = item.y = Math.min(item.y, next - gap);
-  return order.sort((a, b) => a.i - b.i).map(({ item }) => item);
+  return value => round(a + ((value - from) / (to - from || 1)) * (b - a));
 }

@@ -2,12 +2,13 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Browser, chromium } from 'playwright-core';
+import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BINS } from '../prompt.ts';
 import type { CompareResult, CompareRow } from '../result.ts';
 import { embedded, escaped } from './html.ts';
-import { paretoFront, spread, ticks } from './plots.ts';
+import { placeLabels, spread } from './place.ts';
+import { paretoFront, ticks } from './plots.ts';
 import { compareReport } from './report.ts';
 
 const EVIL = '</script><img src=x onerror="console.log(1)"> & \'quoted\'';
@@ -69,19 +70,14 @@ describe.skipIf(missing !== '')(`the report in Chromium${missing}`, () => {
   beforeAll(async () => {
     browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
     folder = await mkdtemp(join(tmpdir(), 'kvasir-report-'));
-    await writeFile(join(folder, 'report.html'), compareReport(result));
   }, 60_000);
   afterAll(async () => {
     await browser?.close();
     await rm(folder, { recursive: true });
   });
 
-  test.each([
-    [360, 'light'],
-    [360, 'dark'],
-    [1280, 'light'],
-    [1600, 'dark'],
-  ] as const)('%d px, %s: all is shown, nothing overflows, nothing is fetched or run', async (width, colorScheme) => {
+  /** A page of this report; `problems` gathers whatever it logs, raises or asks for. */
+  async function open(result: CompareResult, width: number, colorScheme: 'light' | 'dark') {
     const page = await browser.newPage({ viewport: { width, height: 800 }, colorScheme });
     const problems: string[] = [];
     page.on('console', message => problems.push(message.text()));
@@ -89,10 +85,22 @@ describe.skipIf(missing !== '')(`the report in Chromium${missing}`, () => {
     page.on('request', request => {
       if (!request.url().endsWith('report.html')) problems.push(request.url());
     });
+    await writeFile(join(folder, 'report.html'), compareReport(result));
     await page.goto(`file://${folder}/report.html`);
+    return { page, problems };
+  }
+  const overflow = (page: Page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+
+  test.each([
+    [360, 'light'],
+    [360, 'dark'],
+    [1280, 'light'],
+    [1600, 'dark'],
+  ] as const)('%d px, %s: all is shown, nothing overflows, nothing is fetched or run', async (width, colorScheme) => {
+    const { page, problems } = await open(result, width, colorScheme);
     for (const name of ['Table', 'Quality against bytes', 'Memory and speed', 'Which tokens each head kept', 'Answers'])
       expect(await page.getByRole('heading', { name, exact: true }).isVisible()).toBe(true);
-    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBe(0);
+    expect(await overflow(page)).toBe(0);
     // Literal, in the text, the table and the answers.
     expect(await page.locator('.answers .text').first().textContent()).toBe(`An answer of ${EVIL}`);
     expect(await page.locator('p.wrong').textContent()).toContain(EVIL);
@@ -119,6 +127,95 @@ describe.skipIf(missing !== '')(`the report in Chromium${missing}`, () => {
     expect(problems).toEqual([]);
     await page.close();
   });
+
+  test.each([390, 1280])('%d px: plots fill their boxes with text that can be read', async width => {
+    const { page } = await open(result, width, 'light');
+    const plots = page.locator('svg.plot');
+    expect(await plots.count()).toBe(3);
+    for (const plot of await plots.all()) {
+      const { own, box, least, out } = await plot.evaluate(svg => {
+        const frame = svg.getBoundingClientRect();
+        const texts = [...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect());
+        return {
+          own: frame.width,
+          box: svg.parentElement!.clientWidth,
+          least: Math.min(...texts.map(({ height }) => height)),
+          out: texts.filter(({ left, right }) => left < frame.left - 1 || right > frame.right + 1).length,
+        };
+      });
+      expect(own).toBeLessThanOrEqual(box);
+      expect(own).toBeGreaterThan(0.85 * box);
+      expect(least).toBeGreaterThan(10);
+      expect(out).toBe(0);
+    }
+    await page.close();
+  });
+
+  test('390 px: the table scrolls under its recipes, with numbers in view and a cue', async () => {
+    const { page } = await open(result, 390, 'light');
+    const table = page.getByRole('region', { name: 'Table' });
+    const first = table.locator('tbody td').first();
+    const before = (await first.boundingBox())!;
+    const second = (await table.locator('tbody tr').first().locator('td').nth(2).boundingBox())!;
+    expect(second.x + second.width).toBeLessThan(390);
+    expect(await table.evaluate(element => element.scrollWidth > element.clientWidth)).toBe(true);
+    expect(await table.evaluate(element => getComputedStyle(element).backgroundAttachment)).toContain('local');
+    await table.evaluate(element => element.scrollTo(1000, 0));
+    expect((await first.boundingBox())!.x).toBe(before.x);
+    await page.close();
+  });
+
+  test('where nothing was measured the report says why, and its button works', async () => {
+    const rows = result.rows.map(({ recipe }) => ({ recipe, failed: `no room for ${recipe}`, speed: [], tasks: [] }));
+    const { page, problems } = await open({ ...result, rows }, 390, 'light');
+    expect(await page.locator('p.wrong').allTextContents()).toEqual([
+      ...rows.map(({ recipe, failed }) => `${recipe}: ${failed}`),
+      'Nothing was measured.',
+    ]);
+    expect(await page.locator('svg, #map').count()).toBe(0);
+    const paper = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+    const before = await paper();
+    await page.getByRole('button', { name: 'Light or dark' }).click();
+    expect(await paper()).not.toBe(before);
+    expect(await overflow(page)).toBe(0);
+    expect(problems).toEqual([]);
+    await page.close();
+  });
+
+  test.each([
+    ['only renumbered entries', (each: CompareRow) => ({ ...each, quality: { ...each.quality!, map: null } })],
+    ['no full cache', (each: CompareRow) => (each.recipe === 'full' ? { ...result.rows[3]!, recipe: 'full' } : each)],
+    ['no speed', (each: CompareRow) => ({ ...each, speed: [] })],
+  ])('a report of %s raises nothing', async (_, changed) => {
+    const { page, problems } = await open({ ...result, rows: result.rows.slice(0, 3).map(changed) }, 390, 'dark');
+    await page.getByRole('button', { name: 'Light or dark' }).click();
+    expect(await page.getByRole('heading', { name: 'Answers' }).isVisible()).toBe(true);
+    expect(problems).toEqual([]);
+    await page.close();
+  });
+});
+
+test('labels cover neither one another nor a point, and stay near their own', () => {
+  const frame = { left: 46, right: 400, top: 16, bottom: 246 };
+  for (let round = 0; round < 50; round++) {
+    // Half of the points lie on a few spots, as recipes of one size do.
+    const points = Array.from({ length: 12 }, (_, i) => ({
+      x: i % 2 ? 120 + 4 * Math.random() : 46 + 340 * Math.random(),
+      y: i % 3 ? 30 : 30 + 216 * Math.random(),
+      text: String(i + 1),
+    }));
+    const labels = placeLabels(points, frame);
+    const size = (i: number) => 4 * points[i]!.text.length + 1;
+    labels.forEach((label, i) => {
+      expect(Math.hypot(label.x - points[i]!.x, label.y - points[i]!.y)).toBeLessThan(64);
+      expect(label.y).toBeGreaterThan(frame.top);
+      for (let j = 0; j < i; j++)
+        expect(
+          Math.abs(label.x - labels[j]!.x) >= size(i) + size(j) || Math.abs(label.y - labels[j]!.y) >= 12,
+          `labels ${i} and ${j}`,
+        ).toBe(true);
+    });
+  }
 });
 
 test('escaping leaves no way out of an element, an attribute or a script', () => {

@@ -1,15 +1,16 @@
 import { type CompareResult, type CompareRow, meanLength } from '../result.ts';
-import { claims, compareTable, failures, mebibytes } from '../table.ts';
-import { embedded, escaped } from './html.ts';
-import { bars, lines, scatter } from './plots.ts';
+import { claims, compareTable, failures, mebibytes, taken, took } from '../table.ts';
+import { breakable, embedded, escaped } from './html.ts';
+import { bars, legend, lines, type Named, scatter } from './plots.ts';
 import { SCRIPT } from './script.ts';
 import { STYLE } from './style.ts';
 
 /** One HTML file without anything outside of it. Text of models and of users is shown literally, whatever it holds. */
 export function compareReport(result: CompareResult): string {
-  const { model, plan } = result;
-  const measured = result.rows.filter(row => row.quality);
-  const title = `${model.name}: ${result.rows.length - 1} recipes beside the full cache`;
+  const { model, rows } = result;
+  const measured = numbered(rows).filter(({ row }) => row.quality);
+  const title = `${model.name}: ${rows.length - 1} recipes beside the full cache`;
+  const maps = measured.filter(({ row }) => row.quality!.map !== null);
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -23,19 +24,41 @@ export function compareReport(result: CompareResult): string {
 <h2>Table</h2>
 <p class="soft">${escaped(aboutTable(result))}</p>
 ${tableOf(result)}
-<h2>Quality against bytes</h2>
-<p class="soft">Up and to the left is better. The dashed line joins the recipes that no other beats in both.</p>
+${measured.length > 0 ? body(result, measured) : '<p class="wrong">Nothing was measured.</p>'}
+<h2>How it was measured</h2>
+${metadataOf(result)}
+</main>
+<script type="application/json" id="data">${embedded({ bins: result.bins, maps: maps.map(({ row }) => row.quality!.map) })}</script>
+<script>${SCRIPT}</script>
+</html>
+`;
+}
+
+/** A row with its number in the table, from 1. */
+interface Numbered {
+  readonly row: CompareRow;
+  readonly number: number;
+}
+
+const numbered = (rows: readonly CompareRow[]): Numbered[] => rows.map((row, i) => ({ row, number: i + 1 }));
+const named = ({ row, number }: Numbered): Named => ({ name: row.recipe, number });
+
+/** What is shown of rows that were measured, one at least. */
+function body(result: CompareResult, measured: readonly Numbered[]): string {
+  const { plan, rows } = result;
+  return `<h2>Quality against bytes</h2>
+<p class="soft">Up and to the left is better. The dashed line joins the recipes that no other beats in both. Numbers are rows of the table.</p>
 <div class="plots">
 ${figure('Agreement with the full cache', agreementPlot(measured))}
 ${plan.tasks.length > 0 ? figure('Task scores', taskPlot(result, measured)) : ''}
+${legend(measured.map(named))}
 </div>
 <h2>Memory and speed</h2>
 <div class="plots">
 ${figure(
   'Cache peak, MiB',
   bars(
-    'Cache peak',
-    measured.map(({ recipe, quality }) => ({ name: recipe, value: quality!.peak / 2 ** 20 })),
+    measured.map(each => ({ ...named(each), value: each.row.quality!.peak / 2 ** 20 })),
     value => value.toFixed(1),
   ),
 )}
@@ -43,23 +66,17 @@ ${speedPlots(measured)}
 </div>
 <h2>Entries by layer and KV head</h2>
 <p class="soft">After the prompt; rows are layers, columns KV heads.</p>
-<div class="heat">${measured.map(row => lengthsTable(row, plan.promptTokens)).join('')}</div>
-${mapOf(measured)}
+<div class="heat">${measured.map(({ row }) => lengthsTable(row, plan.promptTokens)).join('')}</div>
+${mapOf(result, measured)}
 <h2>Answers</h2>
 <p class="soft">What each recipe writes by itself, greedily; marked from where it leaves the full cache's answer.</p>
-<div class="answers">${measured.map(row => answerOf(row, measured[0]!)).join('')}</div>
-<h2>How it was measured</h2>
-${metadataOf(result)}
-</main>
-<script type="application/json" id="data">${embedded({ bins: result.bins, maps: mapped(measured).map(({ recipe, quality }) => ({ recipe, map: quality!.map })) })}</script>
-<script>${SCRIPT}</script>
-</html>
-`;
+<div class="answers">${measured.map(({ row }) => answerOf(row, rows[0]!)).join('')}</div>`;
 }
 
-function aboutText({ plan, model }: CompareResult): string {
+function aboutText(result: CompareResult): string {
+  const { plan, model } = result;
   const question = plan.question === null ? '' : `, asked “${plan.question}”`;
-  return `${plan.promptTokens} tokens of ${plan.text}${question}, then ${plan.steps} tokens at most. ${model.name} has ${model.layers} layers with ${model.kvHeads} KV heads.`;
+  return `${taken(result)}${question}: a prompt of ${plan.promptTokens} tokens, then ${plan.steps} at most. ${model.name} has ${model.layers} layers with ${model.kvHeads} KV heads.`;
 }
 
 function aboutTable({ plan }: CompareResult): string {
@@ -78,7 +95,8 @@ function tableOf(result: CompareResult): string {
     const shown = cells.map((cell, i) => {
       const task = tasks[i - first];
       const grey = task !== undefined && !claims(full, task) ? ' class="grey"' : '';
-      return `<td${grey}>${escaped(String(cell).replace(/^\((.*)\)$/, '$1'))}</td>`;
+      const text = String(cell).replace(/^\((.*)\)$/, '$1');
+      return `<td${grey}>${i === 0 ? breakable(text) : escaped(text)}</td>`;
     });
     return `<tr>${shown.join('')}</tr>`;
   });
@@ -92,65 +110,55 @@ function tableOf(result: CompareResult): string {
 }
 
 const figure = (caption: string, plot: string): string =>
-  plot === ''
-    ? ''
-    : `<figure><figcaption>${escaped(caption)}</figcaption><div class="scroll" tabindex="0" role="region" aria-label="${escaped(caption)}">${plot}</div></figure>`;
+  plot === '' ? '' : `<figure><figcaption>${escaped(caption)}</figcaption>${plot}</figure>`;
 
 const MEBIBYTES = {
   label: 'bytes held after the prompt, MiB',
   format: (value: number) => String(Number(value.toFixed(2))),
 };
+const PERCENT = (label: string) => ({ label, format: (value: number) => String(Number(value.toFixed(1))) });
 
-function agreementPlot(rows: readonly CompareRow[]): string {
-  const points = rows.map(({ recipe, quality }) => ({
-    name: recipe,
-    x: quality!.held / 2 ** 20,
-    y: quality!.agreement * 100,
-  }));
-  return scatter('Agreement against bytes', points, MEBIBYTES, {
-    label: 'equal next tokens, %',
-    format: value => String(Number(value.toFixed(1))),
+function agreementPlot(rows: readonly Numbered[]): string {
+  const points = rows.map(each => {
+    const { held, agreement } = each.row.quality!;
+    return { ...named(each), x: held / 2 ** 20, y: agreement * 100 };
   });
+  return scatter('Agreement against bytes', points, MEBIBYTES, PERCENT('equal next tokens, %'));
 }
 
 /** Mean share of right answers over the tasks that the full cache masters. */
-function taskPlot({ rows: [full], plan }: CompareResult, rows: readonly CompareRow[]): string {
+function taskPlot({ rows: [full], plan }: CompareResult, rows: readonly Numbered[]): string {
   const sane = plan.tasks.filter(({ name }) => claims(full!, name)).map(({ name }) => name);
-  const points = rows.flatMap(({ recipe, quality, tasks }) => {
-    const scores = tasks.filter(({ task }) => sane.includes(task));
+  const points = rows.flatMap(each => {
+    const scores = each.row.tasks.filter(({ task }) => sane.includes(task));
     if (sane.length === 0 || scores.length < sane.length) return [];
     const mean = scores.reduce((sum, { right, n }) => sum + right / n, 0) / scores.length;
-    return [{ name: recipe, x: quality!.held / 2 ** 20, y: mean * 100 }];
+    return [{ ...named(each), x: each.row.quality!.held / 2 ** 20, y: mean * 100 }];
   });
   if (points.length === 0) return '';
-  return scatter('Task scores against bytes', points, MEBIBYTES, {
-    label: 'right answers, mean over tasks, %',
-    format: value => String(Number(value.toFixed(1))),
-  });
+  return scatter('Task scores against bytes', points, MEBIBYTES, PERCENT('right answers, mean over tasks, %'));
 }
 
-function speedPlots(rows: readonly CompareRow[]): string {
-  const timed = rows.filter(({ speed }) => speed.length > 0);
+function speedPlots(rows: readonly Numbered[]): string {
+  const timed = rows.filter(({ row }) => row.speed.length > 0);
   if (timed.length === 0) return '';
-  const last = timed.map(({ recipe, speed }) => ({ name: recipe, value: speed.at(-1)!.firstTokenMs / 1000 }));
-  const series = timed.map(({ recipe, speed }) => ({
-    name: recipe,
-    points: speed.map(({ context, tokensPerSecond }) => ({ x: context, y: tokensPerSecond })),
+  const last = timed.map(each => ({ ...named(each), value: each.row.speed.at(-1)!.firstTokenMs / 1000 }));
+  const series = timed.map(each => ({
+    ...named(each),
+    points: each.row.speed.map(({ context, tokensPerSecond }) => ({ x: context, y: tokensPerSecond })),
   }));
+  const speed = lines(
+    'Decode speed',
+    series,
+    { label: 'tokens of context', format: String },
+    { label: 'tokens a second', format: value => String(Number(value.toFixed(1))) },
+  );
   return [
     figure(
       'Time to the first token, s',
-      bars('Time to the first token', last, value => value.toFixed(2)),
+      bars(last, value => value.toFixed(2)),
     ),
-    figure(
-      'Decode speed against context',
-      lines(
-        'Decode speed',
-        series,
-        { label: 'tokens of context', format: String },
-        { label: 'tokens a second', format: String },
-      ),
-    ),
+    figure('Decode speed against context', `${speed}${legend(timed.map(named))}`),
   ].join('\n');
 }
 
@@ -166,29 +174,38 @@ function lengthsTable({ recipe, quality }: CompareRow, prompt: number): string {
   );
 }
 
-const mapped = (rows: readonly CompareRow[]): CompareRow[] => rows.filter(({ quality }) => quality!.map !== null);
+/** Layers whose number is written beside the map: all of a few, else every fourth. */
+const namedLayer = (layer: number, layers: number): boolean => layers <= 32 || layer % 4 === 0;
 
-function mapOf(rows: readonly CompareRow[]): string {
-  const shown = mapped(rows);
+function mapOf({ model: { layers, kvHeads }, plan }: CompareResult, rows: readonly Numbered[]): string {
+  const shown = rows.filter(({ row }) => row.quality!.map !== null);
   // The full cache's map says nothing: begin with one that drops something.
-  const first = shown.findIndex(({ quality }) => quality!.map!.flat().some(line => /[0-9a-e]/.test(line)));
-  const hidden = rows.filter(row => !shown.includes(row)).map(({ recipe }) => recipe);
+  const first = shown.findIndex(({ row }) => row.quality!.map!.flat().some(line => /[0-9a-e]/.test(line)));
+  const hidden = rows.filter(row => !shown.includes(row)).map(({ row }) => row.recipe);
   const without = hidden.length > 0 ? ` Not shown, as entries get new positions there: ${hidden.join('; ')}.` : '';
+  const labels = Array.from({ length: layers }, (_, layer) => `<li>${namedLayer(layer, layers) ? layer : ''}</li>`);
+  const options = shown.map(({ row }, i) => `<option${i === first ? ' selected' : ''}>${escaped(row.recipe)}</option>`);
+  const map = `<p><label>Recipe <select id="recipe">${options.join('')}</select></label></p>
+<figure class="map"><p class="axis">layer; its ${kvHeads} lines are KV heads 0 to ${kvHeads - 1}</p>
+<ol class="layers" aria-hidden="true">${labels.join('')}</ol><canvas id="map" tabindex="0" role="img" aria-label="Map of kept tokens" aria-describedby="under"></canvas>
+<p class="places" aria-hidden="true"><span>first token</span><span>token ${plan.promptTokens} of the prompt</span></p>
+<p class="under" id="under" aria-live="polite"></p></figure>`;
   return `<h2>Which tokens each head kept</h2>
-<p class="soft">From left to right the prompt, from top to bottom layers and their KV heads; the darker, the more of a place is kept.${escaped(without)}</p>
-<p><label>Recipe <select id="recipe">${shown.map((row, i) => `<option${i === first ? ' selected' : ''}>${escaped(row.recipe)}</option>`).join('')}</select></label></p>
-<figure><canvas id="map" tabindex="0" role="img" aria-label="Map of kept tokens" aria-describedby="under"></canvas><p class="under" id="under" aria-live="polite"></p></figure>`;
+<p class="soft">From left to right the prompt, from top to bottom layers and their KV heads; the stronger the colour, the more of a place is kept.${escaped(without)}</p>
+${shown.length > 0 ? map : ''}`;
 }
 
 function answerOf({ recipe, quality }: CompareRow, full: CompareRow): string {
-  const [own, truth] = [quality!.answer, full.quality!.answer];
+  const own = quality!.answer;
+  const truth = full.quality?.answer ?? own;
   let same = 0;
   while (same < own.length && own[same] === truth[same]) same++;
   const rest = own === truth ? '' : `<mark>${escaped(own.slice(same)) || 'ends here'}</mark>`;
   return `<div><h3>${escaped(recipe)}</h3><p class="text">${escaped(own.slice(0, same))}${rest}</p></div>`;
 }
 
-function metadataOf({ run, model, plan }: CompareResult): string {
+function metadataOf(result: CompareResult): string {
+  const { run, model, plan } = result;
   const facts: [string, string][] = [
     ['date', run.date],
     ['commit', `${run.commit}${run.dirty ? ', with changes' : ''}`],
@@ -203,6 +220,7 @@ function metadataOf({ run, model, plan }: CompareResult): string {
     ['model', `${model.name} ${model.fingerprint.slice(0, 16)}, ${(model.parameters / 1e6).toFixed(1)}M parameters`],
     ['tasks', plan.tasks.length > 0 ? `${plan.n} instances each, seed ${plan.seed}` : 'none'],
     ['speed', `${plan.rounds} rounds, recipes in turn; medians`],
+    ['time', took(result).replace(/^took /, '')],
   ];
   return `<dl>${facts.map(([name, value]) => `<dt>${escaped(name)}</dt><dd>${escaped(value)}</dd>`).join('')}</dl>`;
 }

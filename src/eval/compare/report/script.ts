@@ -10,7 +10,7 @@ export const SCRIPT = `
   let at = null;
   const rowOf = () => data.maps[choice.selectedIndex];
   function draw() {
-    const { map } = rowOf();
+    const map = rowOf();
     const lines = map.flat();
     canvas.width = data.bins.length;
     canvas.height = lines.length;
@@ -35,14 +35,14 @@ export const SCRIPT = `
   }
   function tell() {
     if (!at) { under.textContent = 'Point at a place, or move with the arrow keys, to read what stands there.'; return; }
-    const { map } = rowOf();
+    const map = rowOf();
     const heads = map[0].length;
     const layer = Math.floor(at.y / heads), head = at.y % heads;
     const share = parseInt(map[layer][head].slice(2 * at.x, 2 * at.x + 2), 16) / 255;
     under.textContent = 'layer ' + layer + ', KV head ' + head + ' keeps ' + Math.round(100 * share) + ' % of “' + data.bins[at.x].trim() + '”';
   }
   function move(x, y) {
-    const lines = rowOf().map.flat().length;
+    const lines = rowOf().flat().length;
     at = { x: Math.max(0, Math.min(data.bins.length - 1, x)), y: Math.max(0, Math.min(lines - 1, y)) };
     tell();
   }

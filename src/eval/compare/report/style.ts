@@ -1,8 +1,18 @@
 /** The report's style: the page's colours, light and dark by the system or by its button. */
+/** Colours of recipes, in the order of the table: apart in hue and in lightness. */
+function colours(list: string): string {
+  return list
+    .split(' ')
+    .map((colour, i) => `--c${i}:${colour};`)
+    .join('');
+}
+
 const LIGHT =
-  '--paper:#f6f3ec;--sheet:#fdfbf7;--ink:#24211b;--soft:#655f53;--line:#ddd6c8;--edge:#8f8676;--mead:#87500f;--tint:#efe6d4;--alarm:#9b2c1d;--series:42%;';
+  '--paper:#f6f3ec;--sheet:#fdfbf7;--ink:#24211b;--soft:#655f53;--line:#ddd6c8;--edge:#8f8676;--mead:#87500f;--tint:#efe6d4;--alarm:#9b2c1d;--shade:rgb(60 45 15/.28);' +
+  colours('#24211b #0067a3 #c44e00 #00805c #b3478a #8a6d00 #6d3fae #3f97c9 #a11d2e #5b7a1f');
 const DARK =
-  '--paper:#161512;--sheet:#1e1c18;--ink:#e8e2d5;--soft:#a59d8d;--line:#35322b;--edge:#7d7566;--mead:#e0a957;--tint:#2b261c;--alarm:#f0937f;--series:66%;';
+  '--paper:#161512;--sheet:#1e1c18;--ink:#e8e2d5;--soft:#a59d8d;--line:#35322b;--edge:#7d7566;--mead:#e0a957;--tint:#2b261c;--alarm:#f0937f;--shade:rgb(0 0 0/.75);' +
+  colours('#e8e2d5 #4aa3df #ff8a4c #2fc79a #e79cc4 #e6c34a #b890e0 #9fdcff #ff7b88 #b5d46a');
 
 export const STYLE = `
 :root{color-scheme:light dark;${LIGHT}}
@@ -21,10 +31,15 @@ p{margin:.25rem 0 .75rem}
 header{display:flex;flex-wrap:wrap;gap:.5rem 1rem;align-items:start;justify-content:space-between}
 button,select{font:inherit;color:inherit;padding:.3rem .8rem;border:1px solid var(--edge);border-radius:.4rem;background:var(--sheet);max-width:100%}
 :focus-visible{outline:2px solid var(--mead);outline-offset:2px}
-.wide{overflow-x:auto;border:1px solid var(--line);border-radius:.6rem;background:var(--sheet)}
+.wide{overflow-x:auto;border:1px solid var(--line);border-radius:.6rem;background:linear-gradient(90deg,var(--sheet) 40%,transparent) 0 0/4rem 100% no-repeat local,linear-gradient(270deg,var(--sheet) 40%,transparent) 100% 0/4rem 100% no-repeat local,linear-gradient(270deg,var(--shade),transparent) 100% 0/1.6rem 100% no-repeat scroll,var(--sheet)}
 table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
 th,td{padding:.4rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left;font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.8125rem}
+.wide th{white-space:normal;vertical-align:bottom}
+.wide :is(th,td):first-child{position:sticky;left:0;min-width:8rem;max-width:20rem;background:var(--sheet);box-shadow:1px 0 var(--line);white-space:normal;overflow-wrap:anywhere}
+.wide td{vertical-align:top}
+.wide tbody{counter-reset:row}
+.wide td:first-child::before{counter-increment:row;content:counter(row) ". ";color:var(--soft)}
 tr:last-child td{border-bottom:0}
 th{color:var(--soft);font-weight:600}
 .grey{color:var(--soft);opacity:.65}
@@ -33,22 +48,38 @@ th{color:var(--soft);font-weight:600}
 figure{margin:0;padding:.75rem;border:1px solid var(--line);border-radius:.6rem;background:var(--sheet);min-width:0}
 figcaption{margin-bottom:.5rem;font-weight:600;font-size:.9375rem}
 .scroll{overflow-x:auto}
-svg{display:block;width:100%;min-width:34rem;font-size:12px}
-svg text{fill:var(--ink)}
-svg .tick,svg .axis,svg .value{fill:var(--soft)}
+.plots figure{container-type:inline-size}
+.plot{display:block;width:100%}
+.plot text{fill:var(--ink);font-size:13px}
+.plot .tick,.plot .axis{fill:var(--soft)}
+@container (min-width:22rem){.plot text{font-size:11px}}
+@container (min-width:30rem){.plot text{font-size:9.5px}}
 .grid{stroke:var(--line);fill:none}
-.front{stroke:var(--mead);fill:none;stroke-dasharray:4 3}
-.point circle{fill:var(--edge)}
-.point.best circle{fill:var(--mead)}
-.point text{paint-order:stroke;stroke:var(--sheet);stroke-width:4px}
-.bar{fill:var(--mead)}
-.series path{fill:none;stroke:hsl(var(--hue) 60% var(--series));stroke-width:2}
-.series circle,.series text{fill:hsl(var(--hue) 60% var(--series))}
+.front{stroke:var(--edge);fill:none;stroke-dasharray:4 3}
+.leader{stroke:var(--edge);stroke-width:.75;fill:none}
+.line{stroke:var(--c);stroke-width:2;fill:none}
+.mark{fill:var(--c);stroke:var(--sheet);stroke-width:1}
+.legend{grid-column:1/-1;display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:.15rem 1rem;margin:.25rem 0 0;padding:0;list-style:none;font:.8125rem/1.5 ui-monospace,Menlo,Consolas,monospace}
+.legend li{display:grid;grid-template-columns:2.2rem minmax(0,1fr);gap:.5rem;align-items:start;overflow-wrap:anywhere}
+.legend svg{width:2.2rem;height:1.2rem}
+.bars{display:grid;grid-template-columns:minmax(0,1fr) 3.5rem;gap:.1rem .75rem;margin:0;padding:0;list-style:none;font-size:.8125rem}
+.bars li{display:contents}
+.bars .name{grid-column:1/-1;margin-top:.3rem;font-family:ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}
+.bars .track{align-self:center;height:.7rem;border-radius:.15rem;background:var(--tint)}
+.bars .bar{display:block;min-width:1px;height:100%;border-radius:.15rem;background:var(--mead)}
+.bars .value{color:var(--soft);text-align:right;font-variant-numeric:tabular-nums}
+@container (min-width:30rem){.bars{grid-template-columns:minmax(0,15rem) minmax(0,1fr) 3.5rem;align-items:center}.bars .name{grid-column:auto;margin-top:0}}
 .heat{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,15rem),1fr));gap:1rem}
 .heat table{width:auto;font-size:.75rem}
 .heat th,.heat td{padding:.15rem .4rem;border:0;text-align:center}
-.heat td{background:color-mix(in srgb,var(--mead) calc(var(--share)*70%),var(--sheet))}
-canvas{display:block;width:100%;height:22rem;image-rendering:pixelated}
+.heat td{background:color-mix(in srgb,var(--mead) calc(var(--share)*50%),var(--sheet))}
+canvas{display:block;width:100%;height:24rem;border:1px solid var(--line);image-rendering:pixelated}
+.map{display:grid;grid-template-columns:auto minmax(0,1fr);gap:.25rem .4rem}
+.map .axis,.map .places,.map .under{grid-column:1/-1;margin:0}
+.map .axis,.map .places{color:var(--soft);font-size:.8125rem}
+.map .places{grid-column:2;display:flex;justify-content:space-between;gap:1rem}
+.layers{display:grid;grid-auto-rows:minmax(0,1fr);height:24rem;margin:0;padding:0;list-style:none;color:var(--soft);font-size:.6875rem;line-height:1;text-align:right}
+.layers li{padding:1px .25rem 0 0;border-top:1px solid var(--edge)}
 .under{min-height:3.2em;margin:.5rem 0 0;font-size:.875rem;overflow-wrap:anywhere}
 .answers{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));gap:1rem}
 .answers>div{padding:.75rem 1rem;border:1px solid var(--line);border-radius:.6rem;background:var(--sheet)}
