@@ -12,9 +12,9 @@ import type { Undo } from './undo.ts';
 const ref = new Ref();
 
 /** Values of a column, one a live row. A page whose layout lacks it gives 0. */
-export function readColumn(c: Content, view: number, name: string): Float32Array {
+export function readColumn(c: Content, view: number, name: string, into?: Float32Array): Float32Array {
   checkColumn(c, view, name);
-  const values = new Float32Array(c.entries[view]!);
+  const values = into?.fill(0, 0, c.entries[view]!) ?? new Float32Array(c.entries[view]!);
   eachRow(c, view, name, (at, entry) => {
     values[entry] = c.storage.memory.f32[at]!;
   });

@@ -438,10 +438,10 @@ export class CacheSequence {
     return readKeys(this.#content, slot, head, from, to);
   }
 
-  /** Values of a named column: f32 [entries]; new rows start at 0. */
-  column(slot: number, head: number, name: string): Float32Array {
+  /** Values of a named column: f32 [entries], or the first ones of `into`; new rows start at 0. */
+  column(slot: number, head: number, name: string, into?: Float32Array): Float32Array {
     this.#content.checkAlive();
-    return readColumn(this.#content, this.#content.viewOf(slot, head), name);
+    return readColumn(this.#content, this.#content.viewOf(slot, head), name, into);
   }
 
   /** Sets a column; shared pages are copied first (may raise `kv_cache_full`, then nothing changed). */

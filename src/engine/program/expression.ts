@@ -3,11 +3,17 @@ import type { Expression } from '../../methods/types.ts';
 /** What expressions are about: one view at one step. */
 export interface StepView {
   readonly entries: number;
-  /** Probabilities of query head `member` of the view's group: index of the first entry's in `values`. */
+  readonly head: number;
+  /** Probabilities of query head h: values[offsets[h]] is the first entry's. */
   readonly attention: { readonly values: Float32Array; readonly offsets: ArrayLike<number> } | null;
+  /** Query heads that share a KV head. */
   readonly group: number;
-  column(name: string): Float32Array;
+  /** Values of a column, into the first ones of an array. */
+  column(name: string, into: Float32Array): void;
 }
+
+/** By depth within an expression; used again and again, so that a step makes no arrays. */
+const buffers: Float32Array[] = [];
 
 /** Whether probabilities of the step's query are needed. */
 export function needsAttention(expression: Expression): boolean {
@@ -24,56 +30,76 @@ export function needsAttention(expression: Expression): boolean {
   }
 }
 
-/** Value of an expression for every entry of a view: f32 [entries], valid for the caller alone. */
-export function evaluate(expression: Expression, view: StepView): Float32Array {
+/**
+ * Value of an expression for every entry of a view: the first `entries` of an array of at least that length, which is the
+ * caller's until the next call.
+ */
+export function evaluate(expression: Expression, view: StepView, depth = 0): Float32Array {
+  const out = bufferAt(depth, view.entries);
   switch (expression.op) {
     case 'attention':
-      return reduceGroup(expression.group, view);
+      reduceGroup(expression.group, view, out);
+      break;
     case 'column':
-      return view.column(expression.name);
+      view.column(expression.name, out);
+      break;
     case 'constant':
-      return new Float32Array(view.entries).fill(expression.value);
+      out.fill(expression.value, 0, view.entries);
+      break;
     case 'pool':
-      return pool(evaluate(expression.of, view), expression.kind, expression.width);
+      pool(evaluate(expression.of, view, depth + 1), expression.kind, expression.width, view.entries, out);
+      break;
     default:
-      return combine(expression.op, evaluate(expression.a, view), evaluate(expression.b, view));
+      evaluate(expression.a, view, depth);
+      combine(expression.op, out, evaluate(expression.b, view, depth + 1), view.entries);
   }
+  return out;
 }
 
-function reduceGroup(how: 'mean' | 'sum' | 'max', { entries, attention, group }: StepView): Float32Array {
-  const out = new Float32Array(entries);
+function bufferAt(depth: number, entries: number): Float32Array {
+  const known = buffers[depth];
+  if (known && known.length >= entries) return known;
+  // Views that grow ask again at each step: with room to spare, few of them get another one.
+  const made = new Float32Array(Math.max(64, 2 * entries));
+  buffers[depth] = made;
+  return made;
+}
+
+function reduceGroup(
+  how: 'mean' | 'sum' | 'max',
+  { entries, head, attention, group }: StepView,
+  out: Float32Array,
+): void {
   const { values, offsets } = attention!;
-  for (let member = 0; member < group; member++) {
+  out.fill(0, 0, entries);
+  for (let member = head * group; member < (head + 1) * group; member++) {
     const from = offsets[member]!;
     if (how === 'max') for (let i = 0; i < entries; i++) out[i] = Math.max(out[i]!, values[from + i]!);
     else for (let i = 0; i < entries; i++) out[i]! += values[from + i]!;
   }
   if (how === 'mean') for (let i = 0; i < entries; i++) out[i]! /= group;
-  return out;
 }
 
 /** Same length, stride 1; means divide by the width at the borders too. */
-function pool(values: Float32Array, kind: 'mean' | 'max', width: number): Float32Array {
-  const out = new Float32Array(values.length);
+function pool(values: Float32Array, kind: 'mean' | 'max', width: number, entries: number, out: Float32Array): void {
   const before = (width - 1) >> 1;
-  for (let i = 0; i < values.length; i++) {
+  for (let i = 0; i < entries; i++) {
     let sum = 0;
     let most = Number.NEGATIVE_INFINITY;
-    for (let j = Math.max(0, i - before); j < Math.min(values.length, i - before + width); j++) {
+    for (let j = Math.max(0, i - before); j < Math.min(entries, i - before + width); j++) {
       sum += values[j]!;
       most = Math.max(most, values[j]!);
     }
     out[i] = kind === 'max' ? most : sum / width;
   }
-  return out;
 }
 
-function combine(op: 'add' | 'multiply' | 'divide' | 'max', a: Float32Array, b: Float32Array): Float32Array {
-  for (let i = 0; i < a.length; i++) {
+/** Into `a`. */
+function combine(op: 'add' | 'multiply' | 'divide' | 'max', a: Float32Array, b: Float32Array, entries: number): void {
+  for (let i = 0; i < entries; i++) {
     if (op === 'add') a[i]! += b[i]!;
     else if (op === 'multiply') a[i]! *= b[i]!;
     else if (op === 'divide') a[i] = b[i] === 0 ? 0 : a[i]! / b[i]!;
     else a[i] = Math.max(a[i]!, b[i]!);
   }
-  return a;
 }

@@ -58,6 +58,7 @@ export class Run implements StepHooks {
   readonly #decided: number[];
   /** By layer: 1 where the last step filled a page. */
   readonly #filled: Uint8Array;
+  readonly #evaluation: StepEvaluation;
   /** What chooses what is read; null where everything is. */
   readonly retrieval: Retrieval | null;
 
@@ -68,6 +69,7 @@ export class Run implements StepHooks {
     this.#seed = seed;
     this.#decided = program.parts.map(() => 0);
     this.#filled = new Uint8Array(program.model.layers);
+    this.#evaluation = new StepEvaluation(sequence, program.model.group);
     const { layers, kvHeads } = context.config;
     const none = () => Array.from({ length: layers }, () => null);
     const state = sequence.state<RunState>(STATE);
@@ -175,13 +177,23 @@ export class Run implements StepHooks {
 
   afterAttention(layer: number, query: QueryRow): void {
     // The row of this step is counted once all layers have run.
-    const seen = this.#state.seen + 1;
-    const rules = this.#state.rules.flatMap(byLayer => byLayer[layer] ?? []).filter(rule => holdsAt(rule, seen));
-    if (rules.length === 0) return;
-    const attention = rules.some(ruleNeedsAttention)
-      ? this.#context.sensor.step(this.sequence, layer, query, query.position)
-      : null;
-    for (const rule of rules) new StepEvaluation(this.sequence, layer, attention, this.#state.cursors, seen).run(rule);
+    const { rules, cursors, seen: before } = this.#state;
+    const seen = before + 1;
+    let holds = false;
+    let looks = false;
+    for (const byLayer of rules) {
+      const rule = byLayer[layer];
+      if (!rule || !holdsAt(rule, seen)) continue;
+      holds = true;
+      looks ||= ruleNeedsAttention(rule);
+    }
+    if (!holds) return;
+    const attention = looks ? this.#context.sensor.step(this.sequence, layer, query, query.position) : null;
+    this.#evaluation.begin(layer, attention, cursors, seen);
+    for (const byLayer of rules) {
+      const rule = byLayer[layer];
+      if (rule && holdsAt(rule, seen)) this.#evaluation.run(rule);
+    }
   }
 
   /** A row has gone through all layers. Pages that it filled are decided. */

@@ -1,7 +1,10 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
-import type { EvictRule, StepRule } from '../../methods/types.ts';
+import type { EvictRule, Expression, StepRule } from '../../methods/types.ts';
 import type { StepAttention } from '../sense/sensor.ts';
 import { evaluate, needsAttention, type StepView } from './expression.ts';
+
+/** Lengths of views whose arrays are kept: layers have few different ones. */
+const LENGTHS = 64;
 
 export function ruleNeedsAttention({ columns, evict }: StepRule): boolean {
   return (
@@ -14,26 +17,35 @@ export function holdsAt({ within }: StepRule, seen: number): boolean {
   return !within || within.steps.includes(seen % within.period);
 }
 
-/** Carries out a rule at a layer whose row has just been appended and attended. */
-export class StepEvaluation {
+/** Carries out the rules of one sequence at a layer whose row has just been appended and attended. */
+export class StepEvaluation implements StepView {
   readonly #sequence: CacheSequence;
-  readonly #layer: number;
-  readonly #attention: StepAttention | null;
+  #layer = 0;
+  #seen = 0;
   /** i32 [layers * kvHeads]: where TreeKV's sweep stands; kept with the sequence. */
-  readonly #cursors: Int32Array;
-  readonly #seen: number;
+  #cursors: Int32Array = new Int32Array();
+  /** Mean of a value over heads. */
+  #mean = new Float32Array();
+  /** Arrays of the length that a column was last set with. */
+  readonly #columns = new Map<number, { readonly of: Float32Array; readonly part: Float32Array }>();
+  attention: StepAttention | null = null;
+  readonly group: number;
+  head = 0;
+  entries = 0;
 
-  /** @param seen tokens seen so far, the one of this step included */
-  constructor(
-    sequence: CacheSequence,
-    layer: number,
-    attention: StepAttention | null,
-    cursors: Int32Array,
-    seen: number,
-  ) {
+  /** @param group query heads that share a KV head */
+  constructor(sequence: CacheSequence, group: number) {
     this.#sequence = sequence;
+    this.group = group;
+  }
+
+  /**
+   * @param attention of the layer's row, where one of its rules needs it
+   * @param seen tokens seen so far, the one of this step included
+   */
+  begin(layer: number, attention: StepAttention | null, cursors: Int32Array, seen: number): void {
     this.#layer = layer;
-    this.#attention = attention;
+    this.attention = attention;
     this.#cursors = cursors;
     this.#seen = seen;
   }
@@ -42,27 +54,30 @@ export class StepEvaluation {
     const { kvHeads } = this.#sequence.cache.shape;
     for (const { name, value } of columns ?? [])
       for (let head = 0; head < kvHeads; head++)
-        this.#sequence.setColumn(this.#layer, head, name, evaluate(value, this.#view(head)));
+        this.#sequence.setColumn(this.#layer, head, name, this.#exactly(this.#evaluate(value, head)));
     const evicted = evict && (evict.per === 'layer' ? this.#evictTogether(evict) : this.#evictEach(evict));
     if (renumber && evicted) this.#sequence.renumber(this.#layer);
   }
 
-  #view(head: number): StepView {
-    const { heads, kvHeads } = {
-      heads: this.#attention?.offsets.length ?? 0,
-      kvHeads: this.#sequence.cache.shape.kvHeads,
-    };
-    const group = heads / kvHeads;
-    const attention = this.#attention && {
-      values: this.#attention.values,
-      offsets: this.#attention.offsets.subarray(head * group, (head + 1) * group),
-    };
-    return {
-      entries: this.#sequence.entries(this.#layer, head),
-      attention,
-      group,
-      column: name => this.#sequence.column(this.#layer, head, name),
-    };
+  column(name: string, into: Float32Array): void {
+    this.#sequence.column(this.#layer, this.head, name, into);
+  }
+
+  /** Valid until the next call. */
+  #evaluate(expression: Expression, head: number): Float32Array {
+    this.head = head;
+    this.entries = this.#sequence.entries(this.#layer, head);
+    return evaluate(expression, this);
+  }
+
+  /** The values of the view's entries alone. */
+  #exactly(values: Float32Array): Float32Array {
+    const known = this.#columns.get(this.entries);
+    if (known?.of === values) return known.part;
+    if (this.#columns.size >= LENGTHS) this.#columns.clear();
+    const part = values.subarray(0, this.entries);
+    this.#columns.set(this.entries, { of: values, part });
+    return part;
   }
 
   #evictEach(rule: EvictRule): boolean {
@@ -78,8 +93,7 @@ export class StepEvaluation {
         else this.#sequence.dropOldest(this.#layer, head, rule.first, count);
         continue;
       }
-      const values = rule.value ? evaluate(rule.value, this.#view(head)) : new Float32Array(0);
-      this.#dropBy(rule, [head], values, count);
+      this.#dropBy(rule, head, head + 1, this.#evaluate(rule.value!, head), count);
     }
     return evicted;
   }
@@ -87,19 +101,20 @@ export class StepEvaluation {
   /** One choice for all heads, which hold the same entries. */
   #evictTogether(rule: EvictRule): boolean {
     const { kvHeads } = this.#sequence.cache.shape;
-    const heads = Array.from({ length: kvHeads }, (_, head) => head);
     const count = this.#excess(rule, 0);
     if (count === 0) return false;
     if (rule.choose === 'oldest') {
-      for (const head of heads) this.#sequence.dropOldest(this.#layer, head, rule.first, count);
+      for (let head = 0; head < kvHeads; head++) this.#sequence.dropOldest(this.#layer, head, rule.first, count);
       return true;
     }
-    const mean = new Float32Array(this.#sequence.entries(this.#layer, 0));
-    for (const head of heads) {
-      const values = evaluate(rule.value!, this.#view(head));
-      for (let i = 0; i < mean.length; i++) mean[i]! += values[i]! / kvHeads;
+    const entries = this.#sequence.entries(this.#layer, 0);
+    if (this.#mean.length < entries) this.#mean = new Float32Array(2 * entries);
+    const mean = this.#mean.fill(0, 0, entries);
+    for (let head = 0; head < kvHeads; head++) {
+      const values = this.#evaluate(rule.value!, head);
+      for (let i = 0; i < entries; i++) mean[i]! += values[i]! / kvHeads;
     }
-    this.#dropBy(rule, heads, mean, count);
+    this.#dropBy(rule, 0, kvHeads, mean, count);
     return true;
   }
 
@@ -110,14 +125,13 @@ export class StepEvaluation {
     return Math.max(0, Math.min(entries - limit, entries - first - last));
   }
 
-  #dropBy(rule: EvictRule, heads: readonly number[], values: Float32Array, count: number): void {
-    let entries = values.length;
+  /** One choice for heads [first, end). */
+  #dropBy(rule: EvictRule, first: number, end: number, values: Float32Array, count: number): void {
+    let entries = this.#sequence.entries(this.#layer, first);
     for (let n = 0; n < count; n++) {
       const entry =
-        rule.choose === 'neighbours'
-          ? this.#neighbour(rule, heads[0]!, values, entries)
-          : lowest(rule, values, entries);
-      for (const head of heads) this.#sequence.drop(this.#layer, head, entry);
+        rule.choose === 'neighbours' ? this.#neighbour(rule, first, values, entries) : lowest(rule, values, entries);
+      for (let head = first; head < end; head++) this.#sequence.drop(this.#layer, head, entry);
       values.copyWithin(entry, entry + 1, entries--);
     }
   }
