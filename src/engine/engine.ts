@@ -152,14 +152,15 @@ export class Engine implements EngineApi {
         field: (['messages', 'text', 'tokens'] as const).find(field => options[field] !== undefined)!,
         allowed: 'at least one token',
       });
-    if (room < 1 || (options.maxTokens ?? 1) > room)
+    const program = model.program(options.kv);
+    if (room < 1 || !model.reaches(prompt.length + (options.maxTokens ?? 1), program))
       throw new KvasirError(
         'context_length_exceeded',
         `${prompt.length} prompt tokens and ${options.maxTokens ?? 1} new ones do not fit the context of ${model.info.context} tokens`,
         {
           field: room < 1 ? 'prompt' : 'maxTokens',
           value: options.maxTokens ?? prompt.length,
-          allowed: `prompt and answer of at most ${model.info.context} tokens together`,
+          allowed: `prompt and answer of at most ${model.info.context} tokens together, unless a recipe renumbers what it keeps`,
         },
       );
     const request = new Request({
@@ -168,7 +169,7 @@ export class Engine implements EngineApi {
       segments,
       maxTokens: options.maxTokens ?? room,
       session,
-      program: model.program(options.kv),
+      program,
       seed: options.seed ?? Math.floor(Math.random() * Number.MAX_SAFE_INTEGER),
       onDrain: () => this.#wake(),
     });

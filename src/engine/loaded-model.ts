@@ -1,7 +1,7 @@
 import type { DenseModel, Kernels } from '../backend/types.ts';
 import { KvCache } from '../cache/cache.ts';
 import { FORMAT_NAMES, type FormatName } from '../cache/types.ts';
-import { createPolicies, prefixStable } from '../methods/composition.ts';
+import { createPolicies, prefixStable, renumbers } from '../methods/composition.ts';
 import { METHODS } from '../methods/index.ts';
 import { formatRecipe, parseRecipe, type Recipe, type RecipeInput } from '../methods/recipe.ts';
 import type { Method, ModelShape } from '../methods/types.ts';
@@ -162,6 +162,16 @@ export class LoadedModel {
       this.#programs.set(text, program);
     }
     return program;
+  }
+
+  /**
+   * Can a sequence under a recipe grow to `tokens` tokens? Where entries are renumbered as others go, no position is beyond
+   * what a view holds.
+   */
+  reaches(tokens: number, program: Program | null): boolean {
+    const { context } = this.info;
+    if (tokens <= context) return true;
+    return program !== null && renumbers(parseRecipe(program.text)) && program.most(tokens) < context;
   }
 
   /** What recipes know of this model. */

@@ -119,6 +119,11 @@ export function prefixStable(recipe: Recipe): boolean {
   return recipe.every(step => memberOf(step).traits.prefixStable);
 }
 
+/** Are entries given new positions as others go, so that text may outgrow the trained context? */
+export function renumbers(recipe: Recipe): boolean {
+  return recipe.some(step => memberOf(step).traits.renumbers);
+}
+
 /**
  * The policies of one request, in the order of its recipe; none for the full cache.
  * @param profiles by kind (Method.profile): what was loaded for this model

@@ -131,6 +131,11 @@ export interface Policy {
    * actions: limits may depend on `at`.
    */
   step?(layer: number, at: CacheLayer): StepRule | null;
+  /**
+   * Where every view drops entries at each step: how many it holds at most after each step of decoding, of a sequence of
+   * `tokens` tokens in the end. Never falls as `tokens` rises. Absent: nothing is known.
+   */
+  most?(tokens: number): number;
   /** What is read at a step of decoding; see RetrieveRule. null: all. */
   retrieve?(layer: number): RetrieveRule | null;
   /** Tokens a prompt is cut into; decide is then asked after each chunk (`evict=chunk`). Default: the prompt is one chunk. */

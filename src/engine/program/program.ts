@@ -46,6 +46,11 @@ export class Program {
     this.retrieval = rules.some(Boolean) ? rules : null;
   }
 
+  /** Entries that a view holds at most after each step of decoding, of a sequence of `tokens` tokens in the end; see Policy.most. */
+  most(tokens: number): number {
+    return Math.min(tokens, ...this.parts.map(({ policy }) => policy.most?.(tokens) ?? tokens));
+  }
+
   /** Nothing to do at all: requests under it are those of the full cache. */
   get idle(): boolean {
     return this.parts.every(({ policy }) => Object.keys(policy).length === 0);

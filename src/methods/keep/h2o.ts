@@ -54,6 +54,7 @@ export const h2o = defineMethod({
         const { scores, actions } = sums.add(at, at.signal(columnSums), at.rows);
         return [...actions, ...keepBest(at, scores, over, last)];
       },
+      most: tokens => tokensKept(budget, { seen: tokens }),
       step: (_, at) => ({
         ...sums.step,
         evict: { ...limits(at), choose: 'lowest', value: sums.value, first: 0, per: 'head' },

@@ -53,6 +53,7 @@ export const streamingLlm = defineMethod({
         const keep = { do: 'keep', layer, entries: Array(model.kvHeads).fill(entries) } as const;
         return renumber ? [keep, { do: 'renumber', layer }] : [keep];
       },
+      most: tokens => kept({ seen: tokens }),
       step: (_, at) => ({
         evict: { over: kept(at), choose: 'oldest', first: sinks, last: 0, per: 'layer' },
         renumber,

@@ -42,6 +42,7 @@ export const tova = defineMethod({
           recent,
         );
       },
+      most: tokens => tokensKept(budget, { seen: tokens }, recent),
       step(_, at) {
         const over = tokensKept(budget, at, recent);
         return { evict: { over, choose: 'lowest', value: attention('mean'), first: 0, last: recent, per: 'layer' } };

@@ -83,6 +83,7 @@ export const treekv = defineMethod({
         };
         return renumber ? [...actions, keep, { do: 'renumber', layer: at.layer }] : [...actions, keep];
       },
+      most: tokens => limits({ seen: tokens }).over,
       step(layer, at) {
         const cursors = state(at).cursors[layer];
         const evict = { ...limits(at), choose: 'neighbours', value: sums.value, per: 'head' } as const;
