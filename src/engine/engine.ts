@@ -179,11 +179,15 @@ export class Engine implements EngineApi {
     return request;
   }
 
-  async score(request: ScoreRequest, signal?: AbortSignal): Promise<ScoreResult> {
+  async score(
+    request: ScoreRequest,
+    signal?: AbortSignal,
+    onProgress?: (progress: LoadProgress) => void,
+  ): Promise<ScoreResult> {
     this.#check();
     const model = this.#model(request.model);
     checkScore(request, model.info.vocab);
-    return scoreTokens(model, request, run => this.#exclusive(run), signal);
+    return scoreTokens(model, request, run => this.#exclusive(run), signal, onProgress);
   }
 
   async tokenize(

@@ -90,6 +90,13 @@ export class LayerPrefill {
     return false;
   }
 
+  /** Of all units, the share that has been run; before the first token's logits at most 1. */
+  get fraction(): number {
+    const inLayer = this.#rows === 0 ? 0 : this.#done / this.#rows;
+    const inChunk = Math.min(1, (this.#layer + inLayer) / this.#layers);
+    return (this.#start + (this.#end - this.#start) * inChunk) / this.#tokens.length;
+  }
+
   /** Logits of the last row, or of all. */
   async finish(logits: 'last' | 'all', sink: LogitSink): Promise<void> {
     if (logits === 'all' && (this.#positions || Number.isFinite(this.#run?.program.chunk ?? Number.POSITIVE_INFINITY)))

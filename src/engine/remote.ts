@@ -46,7 +46,8 @@ export function serveEngine(engine: EngineApi, port: Port): void {
         const report = (progress: LoadProgress) => port.post({ type: 'progress', id, progress });
         port.post({ type: 'result', id, value: await engine.load(args[0] as LoadOptions, report) });
       } else if (method === 'score') {
-        port.post({ type: 'result', id, value: await engine.score(args[0] as ScoreRequest, abort.signal) });
+        const report = args[1] ? (progress: LoadProgress) => port.post({ type: 'progress', id, progress }) : undefined;
+        port.post({ type: 'result', id, value: await engine.score(args[0] as ScoreRequest, abort.signal, report) });
       } else {
         const member = engine[method as keyof EngineApi] as (...args: unknown[]) => Promise<unknown>;
         port.post({ type: 'result', id, value: await member.apply(engine, args) });
@@ -101,8 +102,12 @@ export class RemoteEngine implements EngineApi {
   models(): Promise<ModelInfo[]> {
     return this.#call('models', []);
   }
-  score(request: ScoreRequest, signal?: AbortSignal): Promise<ScoreResult> {
-    return this.#call('score', [request], {}, signal);
+  score(
+    request: ScoreRequest,
+    signal?: AbortSignal,
+    onProgress?: (progress: LoadProgress) => void,
+  ): Promise<ScoreResult> {
+    return this.#call('score', [request, onProgress !== undefined], { progress: onProgress }, signal);
   }
   tokenize(...args: Parameters<EngineApi['tokenize']>): Promise<number[]> {
     return this.#call('tokenize', args);

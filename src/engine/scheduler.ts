@@ -232,7 +232,10 @@ export class Scheduler {
     for (const [request, error] of failed) this.#fail(request, KvasirError.from(error), true);
     for (const request of new Set(ready.map(requestOf))) {
       if (failed.has(request)) continue;
-      if (request === prefill) prefill.done += ready.find(work => requestOf(work) === prefill)!.rows;
+      if (request === prefill) {
+        prefill.done += ready.find(work => requestOf(work) === prefill)!.rows;
+        this.#tell(prefill, prefill.done / prefill.prompt.length);
+      }
       if (request.decoding && request.answers.every(answer => answer.finish)) this.#finish(request);
     }
   }
@@ -251,7 +254,7 @@ export class Scheduler {
     const { sequence, prompt, cached, run } = request;
     request.layerPrefill ??= new LayerPrefill(this.#forward, sequence!, prompt, cached, run);
     try {
-      if (!(await request.layerPrefill.next())) return;
+      if (!(await request.layerPrefill.next())) return this.#tell(request, request.layerPrefill.fraction);
       if (run) this.#promiseAnswers(request);
     } catch (error) {
       if (this.#postpone(request, KvasirError.from(error))) return;
@@ -260,6 +263,12 @@ export class Scheduler {
     await request.layerPrefill.finish('last', (_work, _row, logits) => this.#startAnswers(request, logits));
     request.layerPrefill = null;
     if (request.answers.every(answer => answer.finish)) this.#finish(request);
+  }
+
+  /** How far a prompt is, unless its reader lags behind or its answers have begun. */
+  #tell(request: Request, fraction: number): void {
+    if (!request.options.progress || request.decoding || request.parts.full) return;
+    request.parts.push({ index: 0, text: '', tokens: [], prompt: { fraction } });
   }
 
   /** What the prompt has left free is promised to the answers; a recipe may need less of it, so alone it goes on without. */
@@ -324,6 +333,8 @@ export class Scheduler {
     }
     request.sequence = null;
     if (n > 1 && !request.unpromised) for (const { sequence } of request.answers) sequence.reserve(request.maxTokens);
+    if (request.options.progress)
+      request.parts.push({ index: 0, text: '', tokens: [], prompt: { fraction: 1, cache: this.#held(request) } });
     for (const answer of request.answers) {
       if (n > 1) logits.set(kept);
       request.parts.push(this.#advance(request, answer, logits));

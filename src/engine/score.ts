@@ -5,7 +5,7 @@ import { LayerPrefill } from './layer-prefill.ts';
 import type { LoadedModel } from './loaded-model.ts';
 import { Run } from './program/run.ts';
 import { argmax, logSumExp, topLogprobs } from './sampler.ts';
-import type { ScoreRequest, ScoreResult } from './types.ts';
+import type { LoadProgress, ScoreRequest, ScoreResult } from './types.ts';
 
 /**
  * Forced decoding: runs prompt and continuation as one sequence and reads off how likely each continuation token was.
@@ -16,6 +16,7 @@ export async function scoreTokens(
   request: ScoreRequest,
   exclusive: <T>(run: () => Promise<T>) => Promise<T>,
   signal?: AbortSignal,
+  onProgress?: (progress: LoadProgress) => void,
 ): Promise<ScoreResult> {
   const encode = (input: string | readonly number[], addBos: boolean) =>
     typeof input === 'string' ? model.tokenizer.encode(input, { addBos, parseSpecial: true }) : input;
@@ -62,10 +63,12 @@ export async function scoreTokens(
   try {
     // The last token's logits predict what comes after: nobody asked.
     const given = tokens.slice(0, -1);
+    const onTokens: OnTokens = done => onProgress?.({ fraction: done / given.length, what: 'score' });
     if (program) {
       const run = new Run(program, sequence, model.forward.recipes, 0);
-      await runWritten(model.forward, run, given, first, sink, units);
-    } else await runForced(model.forward, sequence, given, request.prefill ?? 'token', first - 1, sink, units);
+      await runWritten(model.forward, run, given, first, sink, units, onTokens);
+    } else
+      await runForced(model.forward, sequence, given, request.prefill ?? 'token', first - 1, sink, units, onTokens);
   } finally {
     sequence.free();
   }
@@ -74,6 +77,9 @@ export async function scoreTokens(
 
 /** Runs one unit of work; units of one call never overlap. */
 export type Units = <T>(unit: () => Promise<T>) => Promise<T>;
+
+/** Told after each unit how many tokens have been run; a fraction of one in each layer counts as that. */
+export type OnTokens = (done: number) => void;
 
 /** Runs given tokens through an empty sequence and hands out the logits from index `firstLogit` on (earlier ones may come too). */
 export async function runForced(
@@ -84,12 +90,13 @@ export async function runForced(
   firstLogit: number,
   sink: LogitSink,
   units: Units = unit => unit(),
+  onTokens: OnTokens = () => {},
 ): Promise<void> {
   sequence.reserve(tokens.length);
   if (order === 'layer') {
     const prefill = new LayerPrefill(forward, sequence, tokens, 0);
     try {
-      while (!(await units(() => prefill.next())));
+      while (!(await units(() => prefill.next()))) onTokens(prefill.fraction * tokens.length);
       await units(() => prefill.finish('all', sink));
     } finally {
       prefill.dispose();
@@ -104,6 +111,7 @@ export async function runForced(
       sequence.prepareAppend(rows);
       await forward.step([{ sequence, tokens, from, rows, position: from, logits }], sink);
     });
+    onTokens(from + rows);
   }
 }
 
@@ -115,21 +123,24 @@ export async function runWritten(
   prompt: number,
   sink: LogitSink,
   units: Units = unit => unit(),
+  onTokens: OnTokens = () => {},
 ): Promise<void> {
   const { sequence } = run;
   const prefill = new LayerPrefill(forward, sequence, tokens.slice(0, prompt), 0, run);
   try {
-    while (!(await units(() => prefill.next())));
+    while (!(await units(() => prefill.next()))) onTokens(prefill.fraction * prompt);
     await units(() => prefill.finish('last', sink));
   } finally {
     prefill.dispose();
   }
   const hooks = run.stepwise ? run : undefined;
-  for (let from = prompt; from < tokens.length; from++)
+  for (let from = prompt; from < tokens.length; from++) {
     await units(async () => {
       if (!hooks) sequence.prepareAppend(1);
       const work: Work = { sequence, tokens, from, rows: 1, position: from, logits: 'last', ...(hooks && { hooks }) };
       await forward.step([work], sink);
       run.afterStep();
     });
+    onTokens(from + 1);
+  }
 }

@@ -18,7 +18,11 @@ export interface EngineApi {
    */
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncIterable<GeneratePart>;
   /** Forced decoding: how likely the given continuation is, token by token. */
-  score(request: ScoreRequest, signal?: AbortSignal): Promise<ScoreResult>;
+  score(
+    request: ScoreRequest,
+    signal?: AbortSignal,
+    onProgress?: (progress: LoadProgress) => void,
+  ): Promise<ScoreResult>;
   tokenize(model: string, input: string | readonly PromptMessage[], options?: { addBos?: boolean }): Promise<number[]>;
   detokenize(model: string, ids: readonly number[]): Promise<string>;
   /** Opens a session: its cache is kept between turns. Returns an id for GenerateRequest.session. */
@@ -130,6 +134,8 @@ export interface GenerateOptions extends SamplingOptions {
   kv?: RecipeInput;
   /** Order of prefill: tiles of tokens through all layers, or all tokens through one layer at a time. Default `token`. */
   prefill?: 'token' | 'layer';
+  /** Say in parts of their own how far the prompt is. */
+  progress?: boolean;
   /** Do not end at end tokens. */
   ignoreEnd?: boolean;
 }
@@ -187,8 +193,17 @@ export interface GeneratePart {
   readonly logprobs?: readonly TokenLogprob[];
   /** On an answer's last part. */
   readonly finishReason?: FinishReason;
+  /** In a part without tokens, where `progress` was asked for. */
+  readonly prompt?: PromptProgress;
   /** On the last part of the whole request. */
   readonly usage?: Usage;
+}
+
+/** How far a prompt is. A reader that lags behind misses some, never the last one. */
+export interface PromptProgress {
+  readonly fraction: number;
+  /** At its end: what the cache holds of the prompt, before any token is written. */
+  readonly cache?: Usage['cache'];
 }
 
 export interface Usage {

@@ -18,7 +18,7 @@ export interface LiveAsk {
 
 export type LiveEvent =
   | { readonly type: 'begin'; readonly promptTokens: number; readonly recipes: readonly string[] }
-  /** `done` of `total` runs of the prompt. */
+  /** `done` of `total` runs of the prompt; of the one at work a part. */
   | { readonly type: 'step'; readonly recipe: string; readonly done: number; readonly total: number }
   | { readonly type: 'row'; readonly row: LiveRow };
 
@@ -29,11 +29,14 @@ export interface LiveRow {
   readonly answer?: string;
   /** Characters of the answer that are those of the full cache's. */
   readonly same?: number;
-  /** Entries a layer and KV head holds at the end, averaged; and as a share of the full cache's. */
+  /** At the end of the prompt: entries a layer and KV head holds, averaged; and as a share of the full cache's. */
   readonly kept?: number;
   readonly keptShare?: number;
   readonly bytes?: number;
   readonly bytesShare?: number;
+  /** Bytes outside of the cache. */
+  readonly parked?: number;
+  /** At any moment, the answer's included. */
   readonly peak?: number;
   readonly firstTokenMs?: number;
   readonly tokensPerSecond?: number;
@@ -57,47 +60,104 @@ export async function* compareLive(
   const prompt = await engine.tokenize(model, messages);
   yield { type: 'begin', promptTokens: prompt.length, recipes: ['full', ...recipes] };
   const total = 2 * (recipes.length + 1);
-  let done = 0;
-  const step = (recipe: string): LiveEvent => ({ type: 'step', recipe, done: done++, total });
+  const left = new AbortController();
+  const stop = AbortSignal.any([left.signal, ...(signal ? [signal] : [])]);
 
-  const common = { model, messages, maxTokens, temperature: 0, cache: 'f32' } as const;
-  yield step('full');
-  const full = await answer(engine, { ...common, kv: 'full' }, signal);
-  yield step('full');
-  const truth = await forced(engine, { model, prompt, answer: full.tokens, kv: 'full' }, signal);
-  yield { type: 'row', row: row('full', full, full, truth, truth) };
+  /** Both runs of the recipe that has number `i`. */
+  const measure = async function* (recipe: string, i: number, answered?: readonly number[]) {
+    const at = (done: number): LiveEvent => ({ type: 'step', recipe, done, total });
+    const ask = { model, messages, maxTokens, kv: recipe, temperature: 0, cache: 'f32', progress: true } as const;
+    yield at(2 * i);
+    const own = yield* onTheWay(
+      report => answer(engine, ask, report, stop),
+      part => at(2 * i + part),
+    );
+    yield at(2 * i + 1);
+    const given = { model, prompt, answer: answered ?? own.tokens, kv: recipe };
+    const score = yield* onTheWay(
+      report => forced(engine, given, report, stop),
+      part => at(2 * i + 1 + part),
+    );
+    return { own, score };
+  };
 
-  for (const recipe of recipes) {
-    yield step(recipe);
-    try {
-      const own = await answer(engine, { ...common, kv: recipe }, signal);
-      yield step(recipe);
-      const score = await forced(engine, { model, prompt, answer: full.tokens, kv: recipe }, signal);
-      yield { type: 'row', row: row(recipe, own, full, score, truth) };
-    } catch (error) {
-      if (signal?.aborted || !(error instanceof KvasirError)) throw error;
-      done = 2 * Math.ceil(done / 2);
-      yield { type: 'row', row: { recipe, error: error.message } };
+  try {
+    const full = yield* measure('full', 0);
+    yield { type: 'row', row: row('full', full.own, full.own, full.score, full.score) };
+    for (const [i, recipe] of recipes.entries()) {
+      try {
+        const { own, score } = yield* measure(recipe, i + 1, full.own.tokens);
+        yield { type: 'row', row: row(recipe, own, full.own, score, full.score) };
+      } catch (error) {
+        if (stop.aborted || !(error instanceof KvasirError)) throw error;
+        yield { type: 'row', row: { recipe, error: error.message } };
+      }
     }
+  } finally {
+    left.abort();
   }
+}
+
+type Report = (fraction: number) => void;
+
+/** Steps of a run that are worth an event. */
+const LEAST_STEP = 0.02;
+
+/** Gives events while `run` runs, as it reports how far it is, and its result at the end. */
+async function* onTheWay<T>(
+  run: (report: Report) => Promise<T>,
+  event: (fraction: number) => LiveEvent,
+): AsyncGenerator<LiveEvent, T, void> {
+  const state = { fraction: 0, settled: false, wake: () => {} };
+  const result = run(fraction => {
+    state.fraction = fraction;
+    state.wake();
+  }).finally(() => {
+    state.settled = true;
+    state.wake();
+  });
+  // Whoever leaves the loop never asks for it.
+  result.catch(() => {});
+  for (let told = 0; !state.settled; ) {
+    const { fraction } = state;
+    if (fraction < 1 && fraction >= told + LEAST_STEP) {
+      told = fraction;
+      yield event(fraction);
+    } else
+      await new Promise<void>(resolve => {
+        state.wake = resolve;
+      });
+  }
+  return result;
 }
 
 interface Answer {
   readonly text: string;
   readonly tokens: readonly number[];
   readonly usage: Usage;
+  /** What the cache held at the end of the prompt. */
+  readonly cache: Usage['cache'];
 }
 
-async function answer(engine: EngineApi, request: GenerateRequest, signal?: AbortSignal): Promise<Answer> {
+/** Prompt and answer count as half of a run each. */
+async function answer(
+  engine: EngineApi,
+  request: GenerateRequest & { readonly maxTokens: number },
+  report: Report,
+  signal: AbortSignal,
+): Promise<Answer> {
   let text = '';
   const tokens: number[] = [];
   let usage: Usage | undefined;
+  let cache: Usage['cache'] | undefined;
   for await (const part of engine.generate(request, signal)) {
     text += part.text;
     tokens.push(...part.tokens);
     usage = part.usage ?? usage;
+    cache = part.prompt?.cache ?? cache;
+    report(part.prompt ? part.prompt.fraction / 2 : (1 + tokens.length / request.maxTokens) / 2);
   }
-  return { text, tokens, usage: usage! };
+  return { text, tokens, usage: usage!, cache: cache ?? usage!.cache };
 }
 
 interface Score {
@@ -109,23 +169,27 @@ interface Score {
 async function forced(
   engine: EngineApi,
   { model, prompt, answer, kv }: { model: string; prompt: number[]; answer: readonly number[]; kv: string },
-  signal?: AbortSignal,
+  report: Report,
+  signal: AbortSignal,
 ): Promise<Score | null> {
   if (answer.length === 0) return null;
-  return engine.score({ model, prompt, continuation: answer, kv, cache: 'f32' }, signal);
+  const request = { model, prompt, continuation: answer, kv, cache: 'f32' } as const;
+  return engine.score(request, signal, ({ fraction }) => report(fraction));
 }
 
 function row(recipe: string, own: Answer, full: Answer, score: Score | null, truth: Score | null): LiveRow {
-  const { cache, timings } = own.usage;
+  const { cache } = own;
+  const { timings } = own.usage;
   return {
     recipe,
     answer: own.text,
     same: commonLength(own.text, full.text),
     kept: cache.kept,
-    keptShare: cache.kept / full.usage.cache.kept,
+    keptShare: cache.kept / full.cache.kept,
     bytes: cache.bytes,
-    bytesShare: cache.bytes / full.usage.cache.bytes,
-    peak: cache.peak,
+    bytesShare: cache.bytes / full.cache.bytes,
+    parked: cache.parked,
+    peak: own.usage.cache.peak,
     firstTokenMs: timings.firstTokenMs,
     tokensPerSecond: timings.decodeTokensPerSecond,
     ...(score && truth && { agreement: agreement(score, truth), lost: mean(truth.logprobs) - mean(score.logprobs) }),
@@ -159,5 +223,5 @@ function check({ recipes, maxTokens }: LiveAsk): string[] {
       value: recipes.length,
       allowed: `1 to ${MOST_RECIPES} recipes`,
     });
-  return [...new Set(recipes.map(recipe => formatRecipe(parseRecipe(recipe))))];
+  return [...new Set(recipes.map((recipe, i) => formatRecipe(parseRecipe(recipe, `recipes[${i}]`))))];
 }

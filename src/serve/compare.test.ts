@@ -29,7 +29,12 @@ describe.skipIf(MISSING_MODEL !== '')(`POST /v1/kvasir/compare with the bundled 
     const response = await send({ messages, recipes: ['random(keep=0.05)', 'snapkv(keep=1)'], max_tokens: 16 });
     const all = await events(response);
     expect(all[0]).toMatchObject({ type: 'begin', recipes: ['full', 'random(keep=0.05)', 'snapkv(keep=1)'] });
-    expect(all.filter(({ type }) => type === 'step').map(({ done }) => done)).toEqual([0, 1, 2, 3, 4, 5]);
+    const steps = all.filter(({ type }) => type === 'step').map(({ done }) => done as number);
+    expect(steps.filter(Number.isInteger)).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(steps.toSorted((a, b) => a - b)).toEqual(steps);
+    // Prompts of some tiles and sixteen tokens: each run is seen on its way, answers and forced ones alike.
+    for (let run = 0; run < 6; run++)
+      expect(steps.filter(done => done > run && done < run + 1).length, `run ${run}`).toBeGreaterThan(2);
     const rows = all.filter(({ type }) => type === 'row').map(({ row }) => row as Record<string, number>);
     expect(rows.map(({ recipe }) => recipe)).toEqual(['full', 'random(keep=0.05)', 'snapkv(keep=1)']);
     const [full, random, whole] = rows;
@@ -38,13 +43,27 @@ describe.skipIf(MISSING_MODEL !== '')(`POST /v1/kvasir/compare with the bundled 
     expect(whole!.agreement).toBe(1);
     expect(Math.abs(whole!.lost!)).toBeLessThan(1e-3);
     expect(random!.bytes).toBeLessThan(0.5 * full!.bytes!);
+    // At the end of the prompt: neither answer, whatever its length, is counted.
+    expect(full!.kept).toBe(all[0]!.prompt_tokens);
+    expect(random!.kept_share).toBeCloseTo(0.05, 2);
+    expect(rows.map(({ parked }) => parked)).toEqual([0, 0, 0]);
     expect(random!.lost).toBeGreaterThan(0.1);
+  });
+
+  test('what is parked is told apart', async () => {
+    const messages = [{ role: 'user', content: passkey(800, () => 0.4).text }];
+    const response = await send({ messages, recipes: ['louiskv(place=memory)'], max_tokens: 2 });
+    const rows = (await events(response)).flatMap(({ type, row }) =>
+      type === 'row' ? [row as Record<string, number>] : [],
+    );
+    expect(rows[1]!.parked).toBeGreaterThan(0.5 * rows[0]!.bytes!);
+    expect(rows[1]!.bytes_share).toBeLessThan(0.6);
   });
 
   test.each([
     ['no recipes', { recipes: [] }, 'recipes'],
     ['too many', { recipes: Array(13).fill('kivi') }, 'recipes'],
-    ['an unknown method', { recipes: ['kivi', 'snap'] }, 'kv'],
+    ['an unknown method', { recipes: ['kivi', 'snap'] }, 'recipes[1]'],
     ['too long an answer', { recipes: ['kivi'], max_tokens: 513 }, 'max_tokens'],
     ['an unknown field', { recipes: ['kivi'], tokens: 3 }, 'tokens'],
   ])('refused: %s', async (_, body, param) => {

@@ -28,7 +28,7 @@ export const CompareEvent = z
     prompt_tokens: number,
     recipes: z.array(z.string()).optional(),
     recipe: z.string().optional(),
-    done: number,
+    done: number.openapi({ description: 'Runs of the prompt that are done; of the one at work a part.' }),
     total: number,
     row: z
       .object({
@@ -36,10 +36,13 @@ export const CompareEvent = z
         error: z.string().optional().openapi({ description: 'Why there is nothing else.' }),
         answer: z.string().optional(),
         same: number.openapi({ description: "Characters of the answer that are those of the full cache's." }),
-        kept: number.openapi({ description: 'Entries a layer and KV head holds at the end, averaged.' }),
+        kept: number.openapi({
+          description: 'Entries a layer and KV head holds at the end of the prompt, averaged; bytes are of then, too.',
+        }),
         kept_share: number,
         bytes: number,
         bytes_share: number,
+        parked: number.openapi({ description: 'Bytes outside of the cache, in ordinary memory or a file.' }),
         peak: number,
         first_token_ms: number,
         tokens_per_second: number,
@@ -56,7 +59,7 @@ export const CompareEvent = z
 export async function compare(c: Context, { engine, pool, active, sse }: Services): Promise<Response> {
   const body = await readBody(c, CompareRequest);
   // Refused here, before a model is loaded for the request.
-  for (const recipe of body.recipes) parseRecipe(recipe);
+  for (const [i, recipe] of body.recipes.entries()) parseRecipe(recipe, `recipes[${i}]`);
   const run = active.begin(c.req.raw.signal);
   const ask = {
     model: body.model,
