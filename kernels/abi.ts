@@ -289,6 +289,7 @@ export const KIND_SENSE_ROWS = 7;
 export const KIND_SENSE = 8;
 export const KIND_GRAM = 9;
 export const KIND_NEAREST = 10;
+export const KIND_PROJECT = 11;
 
 /**
  * ENCODE: writes up to 64 rows into a cell of any format. A plane whose address is 0 is left alone. Rows from ENCODE_ROWS on
@@ -352,6 +353,22 @@ export const GRAM_WIDTH = 8;
 export const GRAM_OUT = 12;
 export const GRAM_FROM = 16;
 export const GRAM_TO = 20;
+
+/** PROJECT: X B for f32 rows X whose columns lie in parts. */
+export const PROJECT_BYTES = 48;
+/** Address of row 0 of part 0; rows and parts are so many floats apart. */
+export const PROJECT_X = 0;
+export const PROJECT_ROW_STRIDE = 4;
+export const PROJECT_PART_STRIDE = 8;
+export const PROJECT_ROWS = 12;
+export const PROJECT_PARTS = 16;
+/** Columns of a part: a multiple of 8 up to 256. */
+export const PROJECT_WIDTH = 20;
+/** f32 [parts * width][rank], rank a multiple of 8. */
+export const PROJECT_BASIS = 24;
+export const PROJECT_RANK = 28;
+/** f32 [rows][rank] */
+export const PROJECT_OUT = 32;
 
 /** NEAREST: the centroid with the least Euclidean distance from each row, the first among equals. */
 export const NEAREST_BYTES = 32;

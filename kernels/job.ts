@@ -17,11 +17,13 @@ import {
   KIND_GRAM,
   KIND_MERGE,
   KIND_NEAREST,
+  KIND_PROJECT,
   KIND_READ,
   KIND_SENSE,
   KIND_SENSE_ROWS,
   MERGE_BYTES,
   NEAREST_BYTES,
+  PROJECT_BYTES,
   READ_BYTES,
   SENSE_BYTES,
 } from './abi.ts';
@@ -32,6 +34,7 @@ import { encode } from './encode.ts';
 import { gram } from './gram.ts';
 import { merge } from './merge.ts';
 import { nearest } from './nearest.ts';
+import { project } from './project.ts';
 import { read } from './read.ts';
 import { sense } from './sense.ts';
 import { senseRows } from './sense-rows.ts';
@@ -58,6 +61,8 @@ export function run(kind: i32, items: usize, from: i32, to: i32, scratch: usize)
     for (let i = from; i < to; i++) gram(items + i * GRAM_BYTES, scratch);
   } else if (kind === KIND_NEAREST) {
     for (let i = from; i < to; i++) nearest(items + i * NEAREST_BYTES, scratch);
+  } else if (kind === KIND_PROJECT) {
+    for (let i = from; i < to; i++) project(items + i * PROJECT_BYTES, scratch);
   } else {
     unreachable();
   }

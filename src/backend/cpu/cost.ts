@@ -18,6 +18,7 @@ import {
   KIND_GRAM,
   KIND_MERGE,
   KIND_NEAREST,
+  KIND_PROJECT,
   KIND_SENSE,
   KIND_SENSE_ROWS,
   MERGE_BYTES,
@@ -29,6 +30,11 @@ import {
   NEAREST_ROWS,
   NEAREST_WIDTH,
   PAGE_TOKENS,
+  PROJECT_BYTES,
+  PROJECT_PARTS,
+  PROJECT_RANK,
+  PROJECT_ROWS,
+  PROJECT_WIDTH,
   SENSE_BYTES,
   SENSE_FROM,
   SENSE_GROUP,
@@ -70,6 +76,11 @@ function one(i32: Int32Array, kind: number, items: number, i: number): number {
     const at = items + (i * NEAREST_BYTES) / 4;
     const products = i32[at + NEAREST_ROWS / 4]! * i32[at + NEAREST_CHUNKS / 4]! * 64 * i32[at + NEAREST_WIDTH / 4]!;
     return products / 6_000;
+  }
+  if (kind === KIND_PROJECT) {
+    const at = items + (i * PROJECT_BYTES) / 4;
+    const width = i32[at + PROJECT_PARTS / 4]! * i32[at + PROJECT_WIDTH / 4]!;
+    return (i32[at + PROJECT_ROWS / 4]! * width * i32[at + PROJECT_RANK / 4]!) / 10_000;
   }
   if (kind === KIND_APPEND) return i32[items + (i * APPEND_BYTES + APPEND_ROWS) / 4]! * 0.2;
   if (kind === KIND_COPY) return i32[items + (i * COPY_BYTES + COPY_COUNT) / 4]! * 0.2;

@@ -12,6 +12,7 @@ import type {
 } from '../../methods/types.ts';
 import { joinItem } from './join.ts';
 import { parkItem } from './park.ts';
+import { rangesOf } from './view-rows.ts';
 
 type CacheAction = Exclude<Action, { do: 'rows' }>;
 
@@ -68,18 +69,4 @@ function keepItems({ layer, entries }: KeepAction): KeepItem[] {
 
 function encodeItem({ do: _, layer, ...rest }: EncodeAction): EncodeItem {
   return { slot: layer, ...rest };
-}
-
-/** Ascending entry numbers as pairs (from, to). */
-export function rangesOf(entries: Uint32Array): Uint32Array {
-  const ranges = new Uint32Array(2 * entries.length);
-  let at = 0;
-  for (let i = 0; i < entries.length; i++) {
-    if (at > 0 && ranges[at - 1] === entries[i]) ranges[at - 1]!++;
-    else {
-      ranges[at++] = entries[i]!;
-      ranges[at++] = entries[i]! + 1;
-    }
-  }
-  return ranges.subarray(0, at);
 }

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { project } from '../../../kernels/reference/project.ts';
 import { KvCache } from '../../cache/cache.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
 import { openBackend } from '../../cache/testing-backends.ts';
@@ -130,5 +131,31 @@ describe('directions that two layers share', () => {
       expect(second!.row[c]).toBeCloseTo(y[c]! / length(y), 6);
     }
     expect([both!.norms, [...both!.row]]).toEqual([[0, 0], [...zero]]);
+  });
+});
+
+describe('rows that layers project onto', () => {
+  const rank = 8;
+  const basis = Float32Array.from({ length: 2 * D * rank }, random);
+
+  test.each([0, 1, 63, 64, 65, 1025])('%i of them', count => {
+    // Every seventh entry stays out.
+    const taken = Array.from({ length: Math.ceil((7 * count) / 6) + 1 }, (_, i) => i).filter(i => i % 7 !== 3);
+    const entries = Uint32Array.from(taken.slice(0, count));
+    const pairs = Array.from({ length: taken.length * 2 }, (): Pair => stored([draw(), draw()]));
+    const sequence = open(pairs);
+    const plane = { kind: 'project', basis, rank, bits: 16, key: 'x' } as const;
+    const { k, v } = joinItem(sequence, { ...action(count, plane), entries: [entries, entries] });
+    sequence.free();
+    const { rows, bases } = k as JoinedPlane;
+    expect((v as JoinedPlane).rows).toEqual(rows);
+    const x = [...entries].flatMap(i => [...pairs[i]![0], ...pairs[i]![1]]);
+    const wanted = project(x, basis, 2 * D, rank);
+    expect(rows.length).toBe(count * rank);
+    for (const [i, value] of wanted.entries()) expect(Math.abs(rows[i]! - value)).toBeLessThan(1e-5);
+    expect(bases!.map(({ key }) => key)).toEqual(['x/k/0', 'x/k/1']);
+    for (const [n, { values }] of bases!.entries())
+      for (let c = 0; c < D; c++)
+        for (let r = 0; r < rank; r++) expect(values[r * D + c]).toBe(basis[(n * D + c) * rank + r]);
   });
 });
