@@ -1,4 +1,5 @@
 import { rowsOfShares } from './row-shares.ts';
+import { symmetricEigen } from './shared/eigen.ts';
 import { plainClusters } from './testing-clusters.ts';
 import type {
   AttentionSignal,
@@ -8,6 +9,7 @@ import type {
   Nearest,
   NearestSignal,
   PerHead,
+  PrincipalSignal,
   RangeSignal,
   ResidualSignal,
   RowSignal,
@@ -77,6 +79,8 @@ function compute(
       return residual(scene, request);
     case 'gram':
       return gram(scene, request);
+    case 'principal':
+      return principal(scene, request);
     case 'ranges':
       return ranges(scene, request);
     default:
@@ -291,6 +295,13 @@ function gram(scene: PlainScene, request: GramSignal): Float64Array {
     for (let a = 0; a < width; a++) for (let b = 0; b < width; b++) out[a * width + b]! += row[a]! * row[b]!;
   }
   return out;
+}
+
+function principal(scene: PlainScene, { of, layers, rank }: PrincipalSignal): Float32Array {
+  const matrix = gram(scene, { signal: 'gram', of, layers });
+  const width = Math.sqrt(matrix.length);
+  const { vectors } = symmetricEigen(matrix, width, rank);
+  return Float32Array.from({ length: width * rank }, (_, i) => vectors[(i % rank) * width + Math.floor(i / rank)]!);
 }
 
 function ranges(scene: PlainScene, { of }: RangeSignal): Float32Array[] {

@@ -198,7 +198,7 @@ export class PlainCache {
       rows: positions.length,
       last,
       signal: <S extends SignalRequest>(request: S): SignalValue<S> => {
-        const late = ['distance', 'nearest', 'residual'].includes(request.signal);
+        const late = ['distance', 'nearest', 'residual', 'principal'].includes(request.signal);
         const announced = late || names.has(JSON.stringify(request));
         if (!announced) throw new Error(`Not asked for: ${JSON.stringify(request)}`);
         return plainSignal(scene, request);

@@ -243,6 +243,7 @@ export type SignalRequest =
   | NearestSignal
   | ResidualSignal
   | GramSignal
+  | PrincipalSignal
   | RangeSignal
   | ClusterSignal;
 
@@ -370,6 +371,17 @@ export interface GramSignal {
 }
 
 /**
+ * The `rank` directions that hold most of the energy of the rows of GramSignal: f32 [width][rank], orthonormal columns, greatest
+ * first; rank a multiple of 8. Between directions of nearly equal energy the choice is free.
+ */
+export interface PrincipalSignal {
+  readonly signal: 'principal';
+  readonly of: 'k' | 'v';
+  readonly layers: readonly number[];
+  readonly rank: number;
+}
+
+/**
  * Least and greatest value of each channel, PerHead: [2 * headDim], minima first. `k` and `v`: over the entries, keys as they
  * are stored. `q`: over all rows of the prompt (chunk) and the query heads of the group, after RoPE.
  */
@@ -403,7 +415,7 @@ export type SignalValue<S extends SignalRequest> = S extends GramSignal
       ? readonly Clusters[]
       : S extends HiddenPeakSignal
         ? Int32Array
-        : S extends { signal: 'hidden-norm' }
+        : S extends { signal: 'hidden-norm' | 'principal' }
           ? Float32Array
           : PerHead;
 

@@ -16,6 +16,8 @@ export function keyOf(request: SignalRequest): string {
     }
     case 'gram':
       return JSON.stringify(['gram', request.of, request.layers, request.entries ?? -1]);
+    case 'principal':
+      return JSON.stringify(['principal', request.of, request.layers, request.rank]);
     case 'clusters':
       return JSON.stringify(['clusters', request.size, request.rounds, request.skipFirst, request.skipLast]);
     case 'neighbour-cosine':
@@ -38,9 +40,9 @@ export function keyOf(request: SignalRequest): string {
   }
 }
 
-/** Which entries it is about is known only where it is looked at, so it is answered there, unannounced. */
+/** Whether it is needed, or which entries it is about, is known only where it is looked at: it is answered there, unannounced. */
 export function isLate({ signal }: SignalRequest): boolean {
-  return signal === 'distance' || signal === 'nearest' || signal === 'residual';
+  return ['distance', 'nearest', 'residual', 'principal'].includes(signal);
 }
 
 /** Is it about rows that ran through the layer, which are gone later? */
@@ -131,6 +133,16 @@ export function checkRequest(request: SignalRequest, at: SensePoint, config: Mod
       const known = layers.length > 0 && layers.every(layer => isLayer(layer, config));
       need(known, 'signal.layers', layers, `layers, 0 to ${config.layers - 1}`);
       need(entries === undefined || isCount(entries), 'signal.entries', entries, 'a whole number');
+      checkPlane(request.of);
+      break;
+    }
+    case 'principal': {
+      const { layers, rank } = request;
+      const known = layers.length > 0 && layers.every(layer => isLayer(layer, config));
+      need(known, 'signal.layers', layers, `layers, 0 to ${config.layers - 1}`);
+      const width = layers.length * config.kvHeads * config.headDim;
+      const fits = isCount(rank) && rank > 0 && rank % 8 === 0 && rank <= width;
+      need(fits, 'signal.rank', rank, `a multiple of 8 up to ${width}`);
       checkPlane(request.of);
       break;
     }

@@ -3,8 +3,9 @@ import type { ScalarFormat } from '../../cache/format.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
 import type { FormatName, PageOptions } from '../../cache/types.ts';
 import type { KvasirError } from '../../errors.ts';
+import { symmetricEigen } from '../../methods/shared/eigen.ts';
 import { plainProbabilities, plainSignal } from '../../methods/testing-signals.ts';
-import type { AttentionSignal, Clusters, GramSignal, SignalRequest } from '../../methods/types.ts';
+import type { AttentionSignal, Clusters, GramSignal, PrincipalSignal, SignalRequest } from '../../methods/types.ts';
 import { askedRows } from './query-rows.ts';
 import { World, type WorldOptions } from './testing.ts';
 import type { QueryRows } from './types.ts';
@@ -482,6 +483,30 @@ describe('signals of rows', () => {
       }
     });
   });
+
+  it.each([0, 65, 1100])('principal directions of %i entries are those of the Gram matrix', async tokens => {
+    await withWorld({ headDim: 64, layers: 3, threads: 2 }, () => {
+      const sequence = world.sequence({ formatV: 'f16' }, tokens);
+      const at = { sequence, layer: 2, queries: null, hidden: null };
+      for (const of of ['k', 'v'] as const) {
+        const gram: GramSignal = { signal: 'gram', of, layers: [2, 0] };
+        const principal: PrincipalSignal = { signal: 'principal', of, layers: [2, 0], rank: 16 };
+        const signal = world.sensor.answer(at, [gram, principal]);
+        const [matrix, basis] = [signal(gram), signal(principal)];
+        const width = 2 * 2 * 64;
+        expect(basis.length).toBe(width * 16);
+        expect(basis.every(Number.isFinite)).toBe(true);
+        let energy = 0;
+        for (let j = 0; j < 16; j++)
+          for (let a = 0; a < width; a++)
+            for (let b = 0; b < width; b++) energy += basis[a * 16 + j]! * matrix[a * width + b]! * basis[b * 16 + j]!;
+        const { values } = symmetricEigen(matrix, width, 16);
+        const most = values.reduce((sum, x) => sum + x, 0);
+        expect(energy).toBeLessThan(most * (1 + 1e-5) + 1e-9);
+        expect(energy).toBeGreaterThanOrEqual(0.95 * most);
+      }
+    });
+  });
 });
 
 describe('signals of pairs and clusters', () => {
@@ -734,6 +759,9 @@ describe('bad requests', () => {
       refused({ signal: 'neighbour-cosine', of: 'q' }, 'signal.of');
       refused({ signal: 'gram', of: 'k', layers: [] }, 'signal.layers');
       refused({ signal: 'gram', of: 'k', layers: [0, 1] }, 'signal.layers');
+      refused({ signal: 'principal', of: 'k', layers: [5], rank: 8 }, 'signal.layers');
+      refused({ signal: 'principal', of: 'k', layers: [0], rank: 12 }, 'signal.rank');
+      refused({ signal: 'principal', of: 'q', layers: [0], rank: 8 }, 'signal.of');
       refused({ signal: 'clusters', size: 0, rounds: 3, skipFirst: 0, skipLast: 0 }, 'signal.size');
       refused({ signal: 'entropy' }, 'signal');
       expect(world.sensor.counts).toEqual({ rows: 0, steps: 0, decoded: 0, hidden: 0, grams: 0, clusters: 0 });

@@ -6,6 +6,7 @@ import type {
   ClusterSignal,
   Nearest,
   NearestSignal,
+  PrincipalSignal,
   ResidualSignal,
   SignalRequest,
   SignalValue,
@@ -19,6 +20,7 @@ import { gramOf } from './gram.ts';
 import { peakRows } from './hidden-peaks.ts';
 import { Norms } from './meters.ts';
 import { nearestEntries } from './nearest.ts';
+import { principalBasis } from './principal.ts';
 import { queryRanges } from './query-ranges.ts';
 import { gatherQueries, indicesOf, seenBy } from './query-rows.ts';
 import { type Plane, SenseRecords } from './records.ts';
@@ -71,6 +73,7 @@ export class Sensor {
         values.set(key, gramOf(this.#kernels, at.sequence, request));
         this.counts.grams++;
       }
+      if (request.signal === 'principal') values.set(key, this.#principal(at, request));
       if (request.signal === 'clusters') values.set(key, this.#clusters(at, request));
       if (request.signal === 'nearest') values.set(key, this.#nearest(at, request));
       if (request.signal === 'residual') values.set(key, this.#residuals(at, request));
@@ -230,6 +233,12 @@ export class Sensor {
       if (members.length > 0) this.counts.decoded += sequence.entries(layer, head);
       return residuals(this.#kernels, sequence, layer, head, request);
     });
+  }
+
+  #principal({ sequence }: SensePoint, { of, layers, rank }: PrincipalSignal): Float32Array {
+    const gram = gramOf(this.#kernels, sequence, { signal: 'gram', of, layers });
+    this.counts.grams++;
+    return principalBasis(this.#kernels, gram, Math.sqrt(gram.length), rank, this.#config.headDim);
   }
 
   #clusters({ sequence, layer }: SensePoint, request: ClusterSignal) {

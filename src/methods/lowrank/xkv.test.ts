@@ -126,7 +126,6 @@ test('groups are consecutive, the last may be short with a rank to match; a grou
     headDim: 16,
   });
   expect(range(5).map(layer => policy.settles!(layer))).toEqual([2, 2, 2, 4, 4]);
-  expect(range(5).map(layer => policy.sense!(layer).length)).toEqual([0, 0, 2, 0, 2]);
   expect(actions[2]![0]!.k).toMatchObject({ rank: 24, bits: 8 });
   expect(actions[4]![0]!.k).toMatchObject({ rank: 16 });
   expect(actions[4]![0]!.v).toMatchObject({ rank: 16 });

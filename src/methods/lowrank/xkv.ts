@@ -3,8 +3,7 @@ import { MAX_LATENT_RANK } from '../../cache/plane-check.ts';
 import { KvasirError } from '../../errors.ts';
 import { defineMethod } from '../define.ts';
 import { floorPages } from '../format/due.ts';
-import { symmetricEigen } from '../shared/eigen.ts';
-import type { CacheLayer, GramSignal, JoinPlane, PromptLayer } from '../types.ts';
+import type { CacheLayer, JoinPlane } from '../types.ts';
 
 const options = z.object({
   group: z
@@ -56,13 +55,6 @@ export const xkv = defineMethod({
   },
   create({ group, ratioK, ratioV, rankK, rankV, bits, always }, model) {
     const lastOf = (layer: number) => Math.min(model.layers, layer - (layer % group) + group) - 1;
-    const grams = (last: number): readonly [GramSignal, GramSignal] => {
-      const layers = Array.from({ length: (last % group) + 1 }, (_, i) => last - (last % group) + i);
-      return [
-        { signal: 'gram', of: 'k', layers },
-        { signal: 'gram', of: 'v', layers },
-      ];
-    };
     const layerWidth = model.kvHeads * model.headDim;
     const rankOf = (layers: number, ratio: number, given: number | undefined) => {
       const rank = given === undefined ? ratio * layers * layerWidth : (given * layers) / group;
@@ -75,12 +67,11 @@ export const xkv = defineMethod({
     checkRank(rankV === undefined ? 'ratioV' : 'rankV', rankOf(Math.min(group, model.layers), ratioV, rankV));
     return {
       pages: { keysUnrotated: true },
-      sense: layer => (lastOf(layer) === layer ? grams(layer) : []),
       settles: lastOf,
       decide(at) {
         if (!at.last || lastOf(at.layer) !== at.layer) return [];
-        const [gramK, gramV] = grams(at.layer);
-        const { layers } = gramK;
+        const first = at.layer - (at.layer % group);
+        const layers = Array.from({ length: at.layer - first + 1 }, (_, i) => first + i);
         const views = layers.flatMap(layer => Array.from({ length: model.kvHeads }, (_, head) => ({ layer, head })));
         const exact = exactEntries(at);
         const entries = exact.subarray(0, floorPages(exact.length));
@@ -89,20 +80,20 @@ export const xkv = defineMethod({
         const total = ranks[0] + ranks[1];
         const gains = entries.length * (2 * width - (total * bits) / 16) > total * width;
         if (entries.length === 0 || !(gains || always)) return [];
-        const plane = (signal: GramSignal, rank: number): JoinPlane => ({
+        const plane = (of: 'k' | 'v', rank: number): JoinPlane => ({
           kind: 'project',
-          basis: leadingBasis(at, signal, width, rank),
+          basis: at.signal({ signal: 'principal', of, layers, rank }),
           rank,
           bits,
-          key: `xkv-${signal.of}-${at.layer}-${at.seen}`,
+          key: `xkv-${of}-${at.layer}-${at.seen}`,
         });
         return [
           {
             do: 'join',
             views,
             entries: views.map(() => entries),
-            k: plane(gramK, ranks[0]),
-            v: plane(gramV, ranks[1]),
+            k: plane('k', ranks[0]),
+            v: plane('v', ranks[1]),
           },
         ];
       },
@@ -132,12 +123,4 @@ function checkRank(field: string, rank: number): void {
 /** The same in all views of the group: the recipe's rules see to it. */
 function exactEntries(at: CacheLayer): Uint32Array {
   return Uint32Array.from(at.exact(0).flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i)));
-}
-
-/** f32 [width][rank]: eigenvectors of the greatest eigenvalues as columns. */
-function leadingBasis(at: PromptLayer, signal: GramSignal, width: number, rank: number): Float32Array {
-  const { vectors } = symmetricEigen(at.signal(signal), width, rank);
-  const basis = new Float32Array(width * rank);
-  for (let j = 0; j < rank; j++) for (let c = 0; c < width; c++) basis[c * rank + j] = vectors[j * width + c]!;
-  return basis;
 }
