@@ -15,7 +15,7 @@ import { projectRows } from './project.ts';
 import { Space } from './space.ts';
 
 /** Products with the matrix before the last one. */
-const ROUNDS = 4;
+const ROUNDS = 6;
 /** Columns beside the wanted ones, as a share and at least: they let the last of those converge. */
 const BESIDE = 1 / 8;
 const LEAST_BESIDE = 16;
@@ -27,7 +27,7 @@ const SHIFT = 1e-6;
  * first. A narrow or nearly whole basis comes from the eigenvectors themselves; else by subspace iteration from a fixed start
  * and a Rayleigh-Ritz step (Halko, Martinsson and Tropp 2011, algorithm 4.4), products on the kernels, columns made
  * orthonormal by shifted Cholesky QR (Fukaya et al. 2020). Eigenvalues beside the last wanted one may be mixed up: of the
- * dropped energy that costs about a hundredth where eigenvalues fall slowly, next to nothing where they fall fast.
+ * dropped energy that costs below a hundredth.
  * @param matrix f64 [n][n], n a multiple of 8
  * @param part width of a stretch of columns: a divisor of n, a multiple of 8, at most 256
  */

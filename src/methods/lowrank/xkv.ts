@@ -26,7 +26,7 @@ const RANK_STEP = 8;
 /**
  * xKV (arXiv 2503.18893, section 3): rows of all KV heads of `group` layers side by side, X [n, width], are kept as
  * C = X P [n, rank] with P the leading right singular vectors of X, once for keys before RoPE and once for values; each view
- * reads C times its own rows of P. P comes from the eigenvectors of X^T X. Once a prompt, per sequence.
+ * reads C times its own rows of P. P comes from X^T X (PrincipalSignal). Once a prompt, per sequence.
  * Whole pages of 64 are projected; the rest of the prompt, and what is decoded, stays exact. A later prompt's rows get a
  * basis of their own. Where n is not above (rK + rV) width / (2 width - (rK + rV) bits / 16), bases cost more than rows save
  * (in f16): then the group stays exact, unless `always` is set.
