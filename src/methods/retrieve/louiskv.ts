@@ -16,7 +16,9 @@ const options = z.object({
     .min(-1)
     .max(2)
     .default(0.7)
-    .describe('Units are selected anew where queries of two steps are less alike'),
+    .describe(
+      'Units are selected anew where queries of two steps are less alike, a matter of the model: 0.7 is for Qwen3-8B, kvasir-mini needs 0.8',
+    ),
   most: z.int().min(1).default(64).describe('and at least every so many steps'),
   budget: z.int().min(1).default(512).describe('Tokens of parked units that are read at a step'),
   sinks: z.int().min(0).default(4).describe('First entries that stay'),
