@@ -61,6 +61,8 @@ export class Content {
   readonly pending: Uint32Array;
   readonly appended: Float64Array;
   readonly promisedTo: Float64Array;
+  /** Entries that a view is said to hold at most while they come. */
+  promisedMost = Number.POSITIVE_INFINITY;
   /** By slot: rows of the last prepare, and `next` before it; 0 rows where it cannot be undone any more. */
   readonly lastRows: Uint32Array;
   readonly nextBefore: Int32Array;

@@ -2,11 +2,10 @@ import { PAGE_TOKENS } from '../../kernels/abi.ts';
 import type { Content } from './content.ts';
 import { prepareKeep } from './keep.ts';
 import { isPackable } from './pack.ts';
+import { SLACK } from './promise.ts';
 import { Ref } from './ref-list.ts';
 import { openTail } from './tail.ts';
 
-/** Pages that a view may have beyond those that its entries would fill. */
-const SLACK = 2;
 /** Drops within which views that come to need packing at the same step do so, and to wait where packing has gained nothing. */
 const WAIT = 64;
 

@@ -155,6 +155,34 @@ describe.each(BACKENDS)('drop on %s kernels', backend => {
     checkInvariants(cache, [sequence, other]);
   });
 
+  test.each(['oldest', 'any'])(
+    'a promise to views that drop the %s entry at each row holds, though all else is taken',
+    which => {
+      const { sequence, model } = open();
+      appendRows(cache, sequence, model, 65, random);
+      const { budget } = cache;
+      sequence.reserve(600, 65);
+      const bounded = cache.stats().reserved;
+      let taken = 0;
+      const takeAll = () => {
+        taken += budget.free;
+        budget.take(budget.free);
+      };
+      for (let n = 0; n < 600; n++) {
+        takeAll();
+        appendRows(cache, sequence, model, 1, random);
+        takeAll();
+        for (let view = 0; view < 4; view++) drop(sequence, model, view, which === 'oldest' ? 4 : below(66));
+        expect(cache.stats().reserved).toBeLessThanOrEqual(bounded);
+      }
+      compare(cache, sequence, model);
+      checkInvariants(cache, [sequence]);
+      budget.give(taken);
+      sequence.reserve(600);
+      expect(cache.stats().reserved).toBeGreaterThan(1.5 * bounded);
+    },
+  );
+
   test('a window of 90 views moves on without allocations but at new pages, and the next append is ready', () => {
     const { sequence, model } = open(f32, { slots: 30, kvHeads: 3, headDim: 8, rotary: 8 });
     appendRows(cache, sequence, model, 512, random);

@@ -55,10 +55,9 @@ export function dropEntries(c: Content, view: number, from: number, count: numbe
   c.entries[view]! -= count;
   c.version++;
   c.lastRows.fill(0);
-  if (cutsEnd) {
-    limitReady(c, c.spans.groups[c.spans.groupOfView[view]!]!, 0);
-    renewPromise(c);
-  }
+  if (cutsEnd) limitReady(c, c.spans.groups[c.spans.groupOfView[view]!]!, 0);
+  // A page that went makes room for the next one of the same promise.
+  if (cutsEnd || (deadEnd > dead && Number.isFinite(c.promisedMost))) renewPromise(c);
   packAfterDrop(c, view);
 }
 

@@ -156,7 +156,7 @@ function startPage(c: Content, pack: Pack, emptied: number[], position: number):
   let page = emptied.shift();
   if (page === undefined) {
     const { pages, blocks } = c.storage;
-    page = pages.create(pack.group, blocks.internRun(position, c.account), c.account, false);
+    page = pages.create(pack.group, blocks.internRun(position, c.account), c.account, true);
     pack.spares.push(page);
   }
   pack.pages.push(page);

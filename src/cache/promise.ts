@@ -4,13 +4,20 @@ import { PageTable } from './pages.ts';
 import { POSITIONS_HELD } from './positions.ts';
 import { findTail } from './tail.ts';
 
+/** Pages that a view may have beyond those that its entries would fill, before it is packed (drop-pack.ts). */
+export const SLACK = 2;
+/** Pages begun while packing waits its turn, and by the row that comes before another goes. */
+const BEGUN = 2;
+
 /**
  * See CacheSequence.reserve. The promise covers pages and position blocks, as if no two groups shared a block; the lists of
  * references get their room at once. It holds while positions ascend with no jump over 65,535 within a page.
  */
-export function reserve(c: Content, tokens: number): void {
+export function reserve(c: Content, tokens: number, most: number): void {
   const { account, storage } = c;
   const { slots, kvHeads } = storage.shape;
+  const mostBefore = c.promisedMost;
+  c.promisedMost = most;
   const bytes = promiseBytes(c, () => tokens);
   const before = account.promised;
   account.setPromise(0);
@@ -18,13 +25,15 @@ export function reserve(c: Content, tokens: number): void {
   try {
     account.require(bytes, 'tokens', tokens, false);
     for (let view = 0; tokens > 0 && view < slots * kvHeads; view++) {
-      const growth = c.stageGrowth(view, c.refs[view]! + Math.ceil(tokens / PAGE_TOKENS) + 1, false);
+      const records = Math.min(Math.ceil(tokens / PAGE_TOKENS), pagesAtMost(most)) + 1;
+      const growth = c.stageGrowth(view, c.refs[view]! + records, false);
       if (growth) growths.push(growth);
     }
     account.require(bytes, 'tokens', tokens, false);
   } catch (error) {
     for (const growth of growths) c.dropGrowth(growth);
     account.setPromise(before);
+    c.promisedMost = mostBefore;
     throw error;
   }
   for (const growth of growths) c.applyGrowth(growth);
@@ -55,6 +64,11 @@ export function promiseAfterFork(c: Content): number {
   return promiseBytes(c, slot => restOf(c, slot), true) - c.account.promised;
 }
 
+/** Pages of a view that holds at most so many entries after each step of decoding. */
+export function pagesAtMost(entries: number): number {
+  return Math.ceil(entries / PAGE_TOKENS) + SLACK + BEGUN;
+}
+
 function restOf(c: Content, slot: number): number {
   return Math.max(0, c.promisedTo[slot]! - c.appended[slot]!);
 }
@@ -68,6 +82,11 @@ function promiseBytes(c: Content, tokensOf: (slot: number) => number, allShared 
     const tail = findTail(c, group);
     let pages = Math.ceil(tokens / PAGE_TOKENS);
     if (tail) pages = Math.ceil((tail.end + tokens) / PAGE_TOKENS) - (tail.shared || allShared ? 0 : 1);
+    if (Number.isFinite(c.promisedMost)) {
+      let held = 0;
+      for (const view of group.views) held = Math.max(held, c.refs[view]!);
+      pages = Math.min(pages, Math.max(1, pagesAtMost(c.promisedMost) - held));
+    }
     bytes += pages * PageTable.cost(group) + (pages + 1) * POSITIONS_HELD;
   }
   return bytes;

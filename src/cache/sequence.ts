@@ -89,9 +89,11 @@ export class CacheSequence {
 
   /**
    * Promises room for `tokens` more rows in every slot (positions ascending): they will not meet `kv_cache_full`.
+   * With `most`, the entries that every view is cut back to after each row, only as many pages as that takes are promised at a
+   * time: those that go make room for those that come. It holds where all pages can be packed (own, exact).
    * Replaces an earlier promise; 0 gives it back. Encoding draws on it until the old pages are gone. Raises `kv_cache_full` (KvCacheFullError: needed, free) and changes nothing.
    */
-  reserve(tokens: number): void {
+  reserve(tokens: number, most = Number.POSITIVE_INFINITY): void {
     if (!(Number.isInteger(tokens) && tokens >= 0 && tokens < 2 ** 31)) {
       throw new KvasirError('invalid_request', `Cannot reserve ${tokens} tokens.`, {
         field: 'tokens',
@@ -100,7 +102,7 @@ export class CacheSequence {
       });
     }
     this.#content.checkAtRest('reserve');
-    reserve(this.#content, tokens);
+    reserve(this.#content, tokens, most);
   }
 
   /**

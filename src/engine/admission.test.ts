@@ -67,6 +67,30 @@ test('a recipe that drops at every step runs on where the text would not fit', a
   }
 });
 
+test.each(['streaming-llm', 'h2o'])(
+  '%s is admitted by what its views hold: two run together where one full cache of the text would not fit',
+  async name => {
+    const ask = { tokens: tokens(40, 1), maxTokens: 900 };
+    const { engine, run, refusal } = await tight((await leastLimit(ask)) * 0.9);
+    try {
+      expect(await refusal(ask)).toMatchObject({ code: 'kv_cache_full', field: 'tokens' });
+      const kv = `${name}(budget=65)`;
+      const alone = await run({ ...ask, kv });
+      const ended: string[] = [];
+      const long = run({ ...ask, kv }).finally(() => ended.push('long'));
+      const short = run({ ...ask, maxTokens: 300, kv }).finally(() => ended.push('short'));
+      const full = run({ ...ask, maxTokens: 20 }).finally(() => ended.push('full'));
+      expect((await long).tokens).toEqual(alone.tokens);
+      expect((await short).tokens).toEqual(alone.tokens.slice(0, 300));
+      await full;
+      expect(ended).toEqual(['full', 'short', 'long']);
+    } finally {
+      await engine.dispose();
+    }
+  },
+  60_000,
+);
+
 test.each([undefined, 'snapkv(keep=0.5)'])('each of n answers has its share of the promise, kv %s', async kv => {
   const ask = { tokens: tokens(65, 1), maxTokens: 130, n: 3, ...(kv && { kv }) };
   const { engine, run } = await tight(await leastLimit({ ...ask, kv: 'full' }));

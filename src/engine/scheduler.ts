@@ -1,5 +1,6 @@
 import { PAGE_TOKENS } from '../../kernels/abi.ts';
 import type { KvCache } from '../cache/cache.ts';
+import { pagesAtMost } from '../cache/promise.ts';
 import type { CacheSequence } from '../cache/sequence.ts';
 import type { FormatName } from '../cache/types.ts';
 import { KvasirError } from '../errors.ts';
@@ -274,8 +275,10 @@ export class Scheduler {
   /** What the prompt has left free is promised to the answers; a recipe may need less of it, so alone it goes on without. */
   #promiseAnswers(request: Request): void {
     if (request.unpromised) return;
+    const { n = 1 } = request.options;
     try {
-      request.sequence!.reserve(answerRows(request));
+      if (n > 1) request.sequence!.reserve(answerRows(request));
+      else request.sequence!.reserve(request.maxTokens, mostEntries(request));
     } catch (error) {
       if (this.#running.length > 1) throw error;
       request.sequence!.reserve(0);
@@ -418,7 +421,19 @@ export class Scheduler {
   }
 }
 
-/** Rows to promise to the answers together. Those of several may each have a copy of the prompt's last page, and a page of their own begun. */
-function answerRows({ options: { n = 1 }, maxTokens }: Request): number {
-  return n === 1 ? maxTokens : n * (maxTokens + 2 * PAGE_TOKENS);
+/** Rows to promise to the answers together before their prompt has been read. */
+function answerRows(request: Request): number {
+  const { options, maxTokens } = request;
+  const { n = 1 } = options;
+  // Answers may each have a copy of the prompt's last page, and a page of their own begun.
+  if (n > 1) return n * (maxTokens + 2 * PAGE_TOKENS);
+  return Math.min(maxTokens, pagesAtMost(mostEntries(request)) * PAGE_TOKENS);
+}
+
+/** Entries that every view is cut back to at each step, where its pages follow; Infinity: it grows. */
+function mostEntries({ program, prompt, maxTokens }: Request): number {
+  const tokens = prompt.length + maxTokens;
+  // Pages that another method has encoded or parked cannot be packed.
+  const most = program?.parts.length === 1 ? program.most(tokens) : tokens;
+  return most < tokens ? most : Number.POSITIVE_INFINITY;
 }
