@@ -54,8 +54,8 @@ kvasir methods <name> tells one in full.
 }
 
 function detail(method: MethodDescription): string {
-  const { name, title, family, summary, paper, claim, options, traits, profile, worksWith, worksAs } = method;
-  const optional = findMethod(name)!.profileOptional;
+  const { name, title, family, summary, paper, claim, options, traits, profile, profileOptional, worksWith, worksAs } =
+    method;
   const facts = [
     ['family', family],
     ['stage', traits.stage],
@@ -65,7 +65,7 @@ function detail(method: MethodDescription): string {
     ...(claim ? [['claim', claim]] : []),
     ...(profile === null
       ? []
-      : [[optional ? 'better with' : 'needs', `a profile of the model: kvasir calibrate ${profile}`]]),
+      : [[profileOptional ? 'better with' : 'needs', `a profile of the model: kvasir calibrate ${profile}`]]),
     [
       'prefixes',
       traits.prefixStable ? 'may be reused under any continuation' : 'are reused for the same whole prompt only',

@@ -17,6 +17,8 @@ export interface MethodDescription {
   readonly traits: Traits;
   /** The kind of profile file that it needs. */
   readonly profile: string | null;
+  /** It serves without that profile too, only less well. */
+  readonly profileOptional: boolean;
   /** Names of methods that may stand in a recipe beside it, all options at their defaults. */
   readonly worksWith: readonly string[];
   /** Recipes with other methods that are sound because one option is set otherwise. */
@@ -25,7 +27,7 @@ export interface MethodDescription {
 }
 
 export function describeMethod(method: Method): MethodDescription {
-  const { name, title, family, summary, paper, claim, traits, profile = null } = method;
+  const { name, title, family, summary, paper, claim, traits, profile = null, profileOptional = false } = method;
   const others: readonly Method[] = METHODS.filter(other => other.name !== name);
   const conflicting = others.filter(other => !composable(method, other));
   const settled = conflicting.map(other => settledPair(method, other));
@@ -39,6 +41,7 @@ export function describeMethod(method: Method): MethodDescription {
     options: optionsOf(method),
     traits,
     profile,
+    profileOptional,
     worksWith: others.filter(other => !conflicting.includes(other)).map(other => other.name),
     worksAs: settled.filter(recipe => recipe !== null).map(formatRecipe),
     notWith: conflicting.filter((_, i) => settled[i] === null).map(other => other.name),

@@ -49,7 +49,7 @@ export function methodsIndex(measured: Measured): string {
 /** docs/methods/<name>.md. */
 export function methodPage(method: Method, measured: Measured): string {
   const described = describeMethod(method);
-  const { name, title, summary, paper, claim, options, profile, traits } = described;
+  const { name, title, summary, paper, claim, options, profile, profileOptional, traits } = described;
   const rows = rowsOf(measured, name);
   return page([
     `# ${title}`,
@@ -64,7 +64,7 @@ export function methodPage(method: Method, measured: Measured): string {
     ...(profile === null
       ? []
       : [
-          `**${method.profileOptional ? 'Better with' : 'Needs'}** a \`${profile}\` profile of the model: \`kvasir calibrate ${profile} --model <model>\` makes it; the bundled model has one.`,
+          `**${profileOptional ? 'Better with' : 'Needs'}** a \`${profile}\` profile of the model: \`kvasir calibrate ${profile} --model <model>\` makes it; the bundled model has one.`,
         ]),
     `**Stage** \`${traits.stage}\`; ${traits.prefixStable ? 'a prefix of its cache may be reused under any continuation' : 'its cache is reused for the same whole prompt only'}.`,
     ...(options.length > 0 ? ['## Options', optionTable(options, true)] : []),

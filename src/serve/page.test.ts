@@ -4,6 +4,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { build } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { METHODS } from '../methods/index.ts';
+import type { Method } from '../methods/types.ts';
 import { nodeCatalogue } from '../model/hub/catalogue.node.ts';
 import { type EndToEnd, MISSING_MODEL, startEndToEnd, until } from './e2e.testing.ts';
 import { serve } from './server.node.ts';
@@ -253,6 +254,52 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
         await page.getByText('2 rows,').waitFor({ timeout: 60_000 });
         expect(await page.locator('.results .card h3').allTextContents()).toEqual(['full', 'tova(keep=0.5)']);
         expect(await page.locator('.results .answer').first().textContent()).toContain('The pass key is');
+        expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+      });
+    });
+
+    test('an address with a method shows its card, and a method without its profile may say so', async () => {
+      await onPage({ width: 1280, path: '/' }, async page => {
+        for (const name of ['kivi', 'streaming-llm']) {
+          await page.goto(`${real.server.url}/#methods/${name}`);
+          await page.reload();
+          const card = page.locator(`#method-${name}`);
+          await card.waitFor();
+          await until(async () => Math.abs((await card.boundingBox())!.y) < 700, 'the card is in view');
+          expect(await card.evaluate(element => element.getBoundingClientRect().top < innerHeight)).toBe(true);
+        }
+        const told = Object.fromEntries(
+          METHODS.flatMap(({ name, profile, profileOptional }: Method) =>
+            profile ? [[name, profileOptional ? 'Better with' : 'Needs']] : [],
+          ),
+        );
+        expect(new Set(Object.values(told)).size).toBe(2);
+        for (const [name, word] of Object.entries(told))
+          expect(await page.locator(`#method-${name}`).textContent()).toContain(`${word} a profile`);
+      });
+    });
+
+    test('what is asked outlives a reload; on a narrow page a run shows itself', async () => {
+      await onPage({ width: 390 }, async page => {
+        await page.getByRole('link', { name: 'Compare' }).click();
+        await page.getByLabel('Text').fill('The gate opens at nine and closes at four. '.repeat(40));
+        await page.getByLabel('Question').fill('When does it close?');
+        await page.getByLabel('Recipes').fill('louiskv(place=memory)');
+        await page.getByLabel('Tokens of an answer').fill('4');
+        await page.reload();
+        await page.getByRole('button', { name: 'Compare' }).and(page.locator(':enabled')).waitFor();
+        expect(await page.getByLabel('Text').inputValue()).toContain('closes at four');
+        expect(await page.getByLabel('Question').inputValue()).toBe('When does it close?');
+        expect(await page.getByLabel('Recipes').inputValue()).toBe('louiskv(place=memory)');
+        const [act, quiet] = await Promise.all(
+          ['Compare', 'Take a sample text'].map(name => page.getByRole('button', { name }).boundingBox()),
+        );
+        expect(act!.height).toBe(quiet!.height);
+        await page.getByRole('button', { name: 'Compare' }).click();
+        const state = (await page.locator('.state').boundingBox())!;
+        expect(state.y).toBeLessThan(760);
+        await page.getByText('2 rows,').waitFor({ timeout: 60_000 });
+        expect(await page.locator('.results .card').last().textContent()).toMatch(/Parked outside\s*[\d.]+ [KM]iB/);
         expect(await overflow(page)).toEqual({ by: 0, wide: [] });
       });
     });

@@ -53,6 +53,7 @@ export interface PageMethod {
   readonly claim: string;
   readonly paper: Paper | null;
   readonly profile: string | null;
+  readonly profileOptional: boolean;
   /** Names of its options. */
   readonly options: readonly string[];
   readonly worksWith: readonly string[];

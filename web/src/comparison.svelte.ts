@@ -6,13 +6,25 @@ import { passkey } from './prompts.ts';
 /** Recipes that a comparison begins with, beside the one to be tried. */
 const BESIDE = ['random(keep=0.25)', 'kivi(bits=4)'];
 
+const START = ['snapkv(keep=0.25, width=15)', ...BESIDE].join('\n');
+
+/** Where what is asked is kept for as long as the page's tab lives. */
+const KEPT = 'kvasir-comparison';
+
+interface Asked {
+  readonly text: string;
+  readonly question: string;
+  readonly recipes: string;
+  readonly maxTokens: number;
+}
+
 /** One comparison: what is asked, how far it is, and its rows so far. */
 export class Comparison {
   readonly #client: ChatClient;
   text = $state('');
   question = $state('');
   /** One a line. */
-  recipes = $state(['snapkv(keep=0.25, width=15)', ...BESIDE].join('\n'));
+  recipes = $state(START);
   maxTokens = $state(48);
   rows = $state.raw<readonly LiveRow[]>([]);
   promptTokens = $state<number | null>(null);
@@ -22,6 +34,21 @@ export class Comparison {
 
   constructor(client: ChatClient) {
     this.#client = client;
+    const { text, question, recipes, maxTokens } = kept();
+    if (typeof text === 'string') this.text = text;
+    if (typeof question === 'string') this.question = question;
+    if (typeof recipes === 'string') this.recipes = recipes;
+    if (typeof maxTokens === 'number') this.maxTokens = maxTokens;
+  }
+
+  /** Keeps what is asked over a reload; a text that the browser has no room for is lost then. */
+  keep(): void {
+    const { text, question, recipes, maxTokens } = this;
+    try {
+      sessionStorage.setItem(KEPT, JSON.stringify({ text, question, recipes, maxTokens }));
+    } catch {
+      sessionStorage.removeItem(KEPT);
+    }
   }
 
   get busy(): boolean {
@@ -35,7 +62,7 @@ export class Comparison {
   /** Puts a recipe first, unless it is there. */
   try(recipe: string): void {
     if (recipe === '' || this.busy || this.list.includes(recipe)) return;
-    const others = this.rows.length === 0 ? BESIDE : this.list;
+    const others = this.recipes === START ? BESIDE : this.list;
     this.recipes = [recipe, ...others].join('\n');
   }
 
@@ -80,5 +107,13 @@ export class Comparison {
 
   stop(): void {
     this.#running?.abort();
+  }
+}
+
+function kept(): Partial<Asked> {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEPT) ?? '{}') as Partial<Asked>;
+  } catch {
+    return {};
   }
 }

@@ -31,9 +31,9 @@ export class HttpClient implements ChatClient {
 
   async methods(): Promise<Library> {
     const { data, kvasir } = await this.#get<z.infer<typeof schemas.MethodList>>('v1/kvasir/methods');
-    const methods = data.map(({ name, title, family, summary, claim, paper, profile, options, worksWith }) => ({
-      ...{ name, title, family, summary, claim, profile, worksWith },
-      paper: paper as Paper | null,
+    const methods = data.map(({ paper, options, name, title, family, summary, claim, ...rest }) => ({
+      ...{ name, title, family, summary, claim, paper: paper as Paper | null },
+      ...{ profile: rest.profile, profileOptional: rest.profileOptional, worksWith: rest.worksWith },
       options: options.map(option => option.name),
     }));
     return { methods, measured: kvasir.measured as Measured | null };

@@ -2,9 +2,9 @@ import { expect, test } from 'vitest';
 import { shelf, tryRecipe } from './shelf.ts';
 
 const method = (name: string, family: string, date?: string, options: string[] = []) => ({
-  ...{ name, title: name.toUpperCase(), family, summary: `${name} does it. Use it.`, claim: '', profile: null },
+  ...{ name, title: name.toUpperCase(), family, summary: `${name} does it. Use it.`, claim: '' },
   paper: date === undefined ? null : { title: `On ${name}`, date, arxiv: '1' },
-  ...{ options, worksWith: [] },
+  ...{ options, worksWith: [], profile: null, profileOptional: false },
 });
 const methods = [
   method('full', 'control'),
