@@ -152,6 +152,11 @@ test('kvquant: sinks stay, ranges of the profile come with the keys, a page at a
     expect(layer.encodedPositions(1, 'k')).toEqual(upTo(256).slice(from));
     expect(layer.encodedPositions(0, 'v')).toEqual(upTo(256).slice(from));
   }
+  for (const n of [0, 1, 63, 64, 65]) {
+    const layer = new TrackedLayer(model);
+    layer.prompt(kvquant.create(defaults(kvquant.options, { sinks: 0 }), model, profile), n);
+    for (const plane of ['k', 'v'] as const) expect(layer.encodedPositions(1, plane)).toEqual(upTo(n < 64 ? 0 : 64));
+  }
   const at = new TrackedLayer(model);
   const policy = kvquant.create(defaults(kvquant.options, { sinks: 0 }), model, profile);
   const actions: Action[] = [];
