@@ -661,6 +661,11 @@ export interface RetrieveRule {
    * another choose by all of their queries. Absent: they read what is resident.
    */
   readonly prompt?: 'mean' | ActivationProbe | WindowProbe;
+  /**
+   * While a prompt is read, so much times the score by the mean query of the policy's probe is added to a unit's own. The probe
+   * has run after the chunk before, so the first chunk of a prompt goes without. `cosine` only. Default 0.
+   */
+  readonly question?: number;
 }
 
 export type UnitScore =
@@ -691,7 +696,7 @@ export type UnitChoice =
   /**
    * `mean` units a layer, in all. A layer's part of what the layers before it have left follows the normalised entropy of its
    * scores, mean over its last `history` choices, against that of the layers after it; equal parts until all have as many. At
-   * least `least` and at most `most` units, where there are as many.
+   * least `least` and at most `most` units, where there are as many and all layers can have as many.
    */
   | {
       readonly by: 'entropy';

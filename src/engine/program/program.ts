@@ -24,6 +24,8 @@ export class Program {
   readonly chunk: number;
   /** By layer: what chooses what is read there (one method of a recipe at most); null where no layer has any. */
   readonly retrieval: readonly (RetrieveRule | null)[] | null;
+  /** Place among `parts` of the method that chooses; -1: none does. */
+  readonly reader: number;
 
   /** For probes, which are texts; see PromptText. */
   readonly tokenize: (text: string) => readonly number[];
@@ -41,7 +43,8 @@ export class Program {
     this.model = model;
     this.prefixStable = prefixStable;
     this.chunk = Math.min(...parts.map(({ policy }) => policy.chunk ?? Number.POSITIVE_INFINITY));
-    const reader = parts.find(({ policy }) => policy.retrieve)?.policy;
+    this.reader = parts.findIndex(({ policy }) => policy.retrieve);
+    const reader = parts[this.reader]?.policy;
     const rules = Array.from({ length: model.layers }, (_, layer) => reader?.retrieve?.(layer) ?? null);
     this.retrieval = rules.some(Boolean) ? rules : null;
   }

@@ -133,6 +133,8 @@ export class Run implements StepHooks {
 
   /** All rows of the chunk have run through `layer`: every method decides what it can. Returns the rows that go on, null: all. */
   settle(layer: number, rows: SettledRows): Uint32Array | null {
+    const question = rows.probes?.get(this.program.reader);
+    if (question) this.retrieval?.question(layer, question);
     let kept: Uint32Array | null = null;
     let ready = layer;
     for (const [n, { policy }] of this.program.parts.entries()) {

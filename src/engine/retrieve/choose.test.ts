@@ -143,4 +143,38 @@ describe('parts of layers by entropy', () => {
     ).toBe(2);
     expect(layerPart(rule, [[1, 1]], 90, 7)).toBe(7);
   });
+
+  test('parts of all layers never come to more than there is for them, and each has the least where that goes', () => {
+    for (let round = 0; round < 500; round++) {
+      const layers = 1 + Math.floor(12 * random());
+      const [mean, least] = [1 + Math.floor(40 * random()), Math.floor(40 * random())];
+      const given = {
+        ...rule,
+        mean,
+        least,
+        most: Math.max(least, Math.floor(90 * random())),
+        history: 1 + (round % 2),
+      };
+      const steep = random();
+      // Means that fall by a factor leave little for the layers at the end.
+      const histories = upTo(layers).map(l => [round % 3 === 0 ? random() : steep ** l]);
+      const count = round % 5 === 0 ? Math.floor(30 * random()) : 1000;
+      let left = mean * layers;
+      const parts = upTo(layers).map(l => {
+        const part = layerPart(given, histories.slice(l), left, count);
+        left -= part;
+        return part;
+      });
+      expect(left).toBeGreaterThanOrEqual(0);
+      for (const part of parts) {
+        expect(part).toBeGreaterThanOrEqual(Math.min(mean, least, count));
+        expect(part).toBeLessThanOrEqual(Math.min(count, given.most));
+      }
+    }
+    const halving = upTo(10).map(l => [0.5 ** l, 0.5 ** l]);
+    let left = 460;
+    for (const l of upTo(10))
+      left -= layerPart({ ...rule, mean: 46, least: 32, most: 92 }, halving.slice(l), left, 1000);
+    expect(left).toBe(0);
+  });
 });

@@ -12,7 +12,8 @@ export function evenness(scores: Float64Array): number {
 }
 
 /**
- * How many units a layer gets of what the ones before it have left; see UnitChoice.
+ * How many units a layer gets of what the ones before it have left; see UnitChoice. The layers after it can still have their
+ * least: parts never come to more than there was for all.
  * @param histories of this layer and those after it, in order
  * @param left units that are left for them
  * @param count units that there are
@@ -27,5 +28,6 @@ export function layerPart(
   const weights = histories.map(values => (known ? values.reduce((sum, value) => sum + value, 0) / values.length : 1));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const part = total > 0 ? Math.round((left * weights[0]!) / total) : 0;
-  return Math.min(count, Math.max(least, Math.min(most, part)));
+  const own = Math.min(least, count, Math.floor(left / histories.length));
+  return Math.min(count, Math.max(own, Math.min(most, part, left - own * (histories.length - 1))));
 }

@@ -20,6 +20,8 @@ interface LayerState {
   /** Evenness of the scores at the last choices. */
   history: number[];
   statistics: QueryStatistics | null;
+  /** f32 [heads * headDim]: the mean query of the probe after the last chunk of a prompt (RetrieveRule.question). */
+  question: Float32Array | null;
 }
 
 interface State {
@@ -79,6 +81,7 @@ export class Retrieval {
         runs: Array.from({ length: kvHeads }, runIndex),
         history: [],
         statistics: null,
+        question: null,
       }),
     );
     sequence.setState(STATE, { layers, left: 0 } satisfies State);
@@ -120,10 +123,24 @@ export class Retrieval {
     if (rule?.prompt !== undefined) this.#run(layer, rule, queries, rows, 'prompt');
   }
 
+  /** The probe of the method has run through a layer, after a chunk of a prompt. */
+  question(layer: number, { address, rows }: Pick<RawQueries, 'address' | 'rows'>): void {
+    const rule = this.#rules[layer];
+    if (!rule?.question) return;
+    const state = this.#sequence.state<State>(STATE)!;
+    const at = state.layers[layer]!;
+    at.question = this.#query(layer, { ...rule, prompt: 'mean' }, { address, rows, position: () => 0 }, at);
+    this.#sequence.setState(STATE, state);
+  }
+
   /** A prompt has been read: the first step after it chooses, however alike it is to the last one before. */
   endPrompt(): void {
-    const { layers } = this.#sequence.state<State>(STATE)!;
-    for (const [layer, at] of layers.entries()) at.steps = this.#rules[layer]?.renew?.most ?? 0;
+    const state = this.#sequence.state<State>(STATE)!;
+    for (const [layer, at] of state.layers.entries()) {
+      at.steps = this.#rules[layer]?.renew?.most ?? 0;
+      at.question = null;
+    }
+    this.#sequence.setState(STATE, state);
   }
 
   /** What a layer's rows read is as it was before `step` or `prompt`: everything resident. */
@@ -208,6 +225,9 @@ export class Retrieval {
     const units = heads.map(head => this.#keysOf(layer, head, rule, at, rows));
     if (rule.choose.by === 'halving') return heads.map(head => this.#halve(layer, head, rule, query));
     const scores = this.#scores(rule, query, units);
+    if (at.question)
+      for (const [n, values] of this.#scores(rule, at.question, units).entries())
+        for (let unit = 0; unit < values.length; unit++) scores[n]![unit]! += rule.question! * values[unit]!;
     if (rule.per === 'layer') return new Array(kvHeads).fill(this.#pick(layer, 0, rule, query, scores[0]!, state));
     return heads.map(head => this.#pick(layer, head, rule, query, scores[head]!, state));
   }

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { defineMethod } from '../define.ts';
 import { accumulation } from '../shared/accumulated.ts';
 import { topK } from '../shared/top-k.ts';
-import type { AttentionSignal, CacheLayer, PerHead } from '../types.ts';
+import type { AttentionSignal, CacheLayer, PerHead, PromptText } from '../types.ts';
 import { movable, parkHeads, stretches } from './units.ts';
 
 const options = z.object({
@@ -15,6 +15,12 @@ const options = z.object({
   sinks: z.int().min(0).default(64).describe('First entries that stay'),
   local: z.int().min(1).default(512).describe('Entries at the end that stay'),
   window: z.int().min(64).default(256).describe('Tokens of a prompt that choose blocks together'),
+  question: z
+    .int()
+    .min(1)
+    .default(32)
+    .describe('Last tokens of a prompt that ask; where it names its turns, the last one if it fits the window'),
+  weight: z.number().min(0).default(4).describe('Weight of what asks beside a window of the prompt; 0: none'),
   distance: z.int().min(0).default(512).describe('Positions between query and blocks, as scores see them'),
   activation: z.boolean().default(true).describe('Queries of a window that stand out weigh more; else all weigh alike'),
   warmup: z.int().min(0).default(1000).describe('Windows before that, in which they weigh alike'),
@@ -34,8 +40,10 @@ const sums: AttentionSignal = { signal: 'attention', rows: 'all', reduce: 'sum',
  * known by the mean of those of their keys that had the most attention while they were local, without position. Each window
  * (and each step of decoding) reads sinks, local tokens and the blocks most like one probe query, in which tokens weigh the
  * more the farther their query lies from the queries so far. Layers whose scores are spread out get more blocks.
- * Blocks are attended at their true positions, where the authors put all of them at one distance; the weight that they give
- * to the question while a prompt is read is left out, as which tokens ask is not known then.
+ * While a prompt is read, the question counts too, `weight` times: the mean query of the prompt's end (or last turn), run after
+ * each window as if it came next and taken back, so that the first window goes without. The authors put it before the text and
+ * take the mean of its most attended queries in each head. Blocks are attended at their true positions, where theirs all stand at
+ * one distance, and known by the same tokens in all heads, where theirs are the most attended of each.
  */
 export const actqkv = defineMethod({
   name: 'actqkv',
@@ -53,7 +61,7 @@ export const actqkv = defineMethod({
   options,
   traits: { stage: 'retrieve', prefixStable: false, keysUnrotated: true, needsExact: true, needsPrompt: true },
   create(
-    { block, blocks, least, most, history, representatives, sinks, local, distance, resident, place, ...rest },
+    { block, blocks, least, most, history, representatives, sinks, local, distance, resident, place, weight, ...rest },
     model,
   ) {
     const attention = accumulation(false, 'local-');
@@ -79,6 +87,7 @@ export const actqkv = defineMethod({
     return {
       pages: { keysUnrotated: true, ...pages },
       chunk: rest.window,
+      ...(weight > 0 && { probe: (at: PromptText) => questionOf(at, rest) }),
       sense: () => [sums],
       decide(at) {
         const { scores, actions } = attention.add(at, at.signal(sums), at.rows);
@@ -97,7 +106,21 @@ export const actqkv = defineMethod({
         choose: { by: 'entropy', mean: blocks, least, most: Math.max(least, most), history },
         resident,
         prompt: rest.activation ? { horizon: rest.horizon, warmup: rest.warmup } : 'mean',
+        question: weight,
       }),
     };
   },
 });
+
+/** Tokens that ask; none of a prompt that is read in one window, where there is no window left that they could choose for. */
+function questionOf(
+  { tokens, start, segments }: PromptText,
+  { question, window }: { readonly question: number; readonly window: number },
+): number[] | null {
+  const end = tokens.length;
+  if (end - start <= window) return null;
+  const turns = segments.filter(({ kind }) => kind === 'turn');
+  const turn = turns.length > 1 ? turns.at(-1)!.from : 0;
+  const from = Math.max(start, end - turn <= window ? turn : end - question);
+  return Array.from({ length: end - from }, (_, i) => tokens[from + i]!);
+}
