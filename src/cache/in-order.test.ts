@@ -44,6 +44,14 @@ const KINDS: Readonly<Record<string, Step>> = {
     s.prepareColumns(
       [0, 1].map(slot => ({ slot, head, name: 'score', values: new Float32Array(s.entries(slot, head)).fill(7) })),
     ),
+  map: (s, head) =>
+    s.prepareMap([
+      {
+        ...{ slot: 0, head: 1 - head, targets: Uint32Array.of(35, 21) },
+        sources: [{ slot: 1, head, entries: Uint32Array.of(2, 3) }],
+        by: { kind: 'blend', weightsK: Float32Array.of(2, 3), weightsV: Float32Array.of(2, 3) },
+      },
+    ]),
   renumber: s => void s.renumber(1),
 };
 const PAIRS = Object.keys(KINDS).flatMap(first => Object.keys(KINDS).map(second => [first, second] as const));

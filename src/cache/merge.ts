@@ -1,4 +1,5 @@
 import { notePeak } from './account.ts';
+import { blendRows } from './blend.ts';
 import type { Content } from './content.ts';
 import { dropEntries } from './drop.ts';
 import { readEntries } from './entry-rows.ts';
@@ -6,8 +7,7 @@ import { prepareKeep } from './keep.ts';
 import { checkMerge, type MergeJob } from './merge-plan.ts';
 import { PageCopies } from './own-pages.ts';
 import { PlanGuard } from './plan-guard.ts';
-import { Ref } from './ref-list.ts';
-import { RowWriter } from './row-write.ts';
+import { biasAt, RowWriter } from './row-write.ts';
 import type { KeepItem, MergeItem, PreparedPlan } from './types.ts';
 
 /** So many entries are dropped one by one; more are dropped as a plan, and pages packed at once. */
@@ -36,51 +36,11 @@ export function prepareMerge(c: Content, items: readonly MergeItem[]): PreparedP
   }
 }
 
-/** Weighted sums of the members' rows, in float64. */
 function mergeRows(c: Content, job: MergeJob): Merged {
-  const { headDim } = c.storage.shape;
-  const { members, starts, targets, weightsK, weightsV, key } = job.item;
-  const rows = readEntries(c, job.view, job.where, members);
-  const k = new Float32Array(targets.length * headDim);
-  const v = new Float32Array(targets.length * headDim);
-  const sumK = new Float64Array(headDim);
-  const sumV = new Float64Array(headDim);
-  for (let g = 0; g < targets.length; g++) {
-    sumK.fill(0);
-    sumV.fill(0);
-    let weights = 0;
-    let norms = 0;
-    for (let m = starts[g]!; m < starts[g + 1]!; m++) {
-      const wk = weightsK[m]!;
-      const wv = weightsV[m]!;
-      const at = m * headDim;
-      let factor = wk;
-      if (key === 'direction') {
-        const size = norm(rows.k, at, headDim);
-        factor = size > 0 ? wk / size : 0;
-        weights += wk;
-        norms += wk * size;
-      }
-      for (let i = 0; i < headDim; i++) {
-        sumK[i]! += factor * rows.k[at + i]!;
-        sumV[i]! += wv * rows.v[at + i]!;
-      }
-    }
-    if (key === 'direction') {
-      const size = norm(sumK, 0, headDim);
-      const factor = size > 0 ? norms / weights / size : 0;
-      for (let i = 0; i < headDim; i++) sumK[i]! *= factor;
-    }
-    k.set(sumK, g * headDim);
-    v.set(sumV, g * headDim);
-  }
-  return { job, k, v };
-}
-
-function norm(values: ArrayLike<number>, from: number, count: number): number {
-  let sum = 0;
-  for (let i = from; i < from + count; i++) sum += values[i]! * values[i]!;
-  return Math.sqrt(sum);
+  return {
+    job,
+    ...blendRows(readEntries(c, job.view, job.where, job.item.members), job.item, c.storage.shape.headDim),
+  };
 }
 
 class Merge implements PreparedPlan {
@@ -129,14 +89,11 @@ class Merge implements PreparedPlan {
   }
 }
 
-const ref = new Ref();
-
 function writeBias(c: Content, { item, view, where }: MergeJob): void {
-  const { memory, layouts } = c.storage;
+  const { f32 } = c.storage.memory;
   for (const [n, target] of item.targets.entries()) {
-    ref.load(memory, c.ref(view, where.record[target]!));
-    const column = layouts.get(ref.layout).columns.get('bias');
-    if (column !== undefined) memory.f32[((ref.cell + column) >>> 2) + where.row[target]!] = item.bias?.[n] ?? 0;
+    const at = biasAt(c, view, where, target);
+    if (at >= 0) f32[at] = item.bias?.[n] ?? 0;
   }
 }
 

@@ -9,6 +9,7 @@ import type { CacheSequence } from './sequence.ts';
 import { PlainKernels, PlainMemory } from './testing.ts';
 import { drawExact, encodeSome, joinSome } from './testing-actions.ts';
 import { checkInvariants } from './testing-invariants.ts';
+import { mapSome } from './testing-map-actions.ts';
 import { appendRows, attend, compare, copyModel, fillSlot, type Model, numbers, positionOf } from './testing-model.ts';
 import { dropSome, mergeSome } from './testing-row-actions.ts';
 import { type CacheShape, FORMAT_NAMES, type KeepItem, type PageOptions } from './types.ts';
@@ -88,6 +89,7 @@ const op = fc.oneof(
   { weight: 2, arbitrary: fc.record({ op: fc.constant('join' as const), which, seed }) },
   { weight: 4, arbitrary: fc.record({ op: fc.constant('drop' as const), which, seed }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('merge' as const), which, seed }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('map' as const), which, seed }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('column' as const), which, seed }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('state' as const), which, size: fc.nat(500) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('reserve' as const), which, tokens: fc.nat(200) }) },
@@ -249,6 +251,9 @@ function step(world: World, living: Living, op: Op): void {
       break;
     case 'merge':
       mergeSome(sequence, model, op.seed);
+      break;
+    case 'map':
+      mapSome(sequence, model, op.seed);
       break;
     case 'column': {
       const view = op.seed % model.length;

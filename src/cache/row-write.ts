@@ -20,7 +20,7 @@ const BATCH = 64;
 
 const ref = new Ref();
 
-/** Writes rows of exact pages where they stand, keys as they are given; its work space is there from the start, so it cannot fail. */
+/** Writes rows of exact pages where they stand, keys as they are given; columns stay. Its work space is there from the start, so it cannot fail. */
 export class RowWriter {
   readonly #content: Content;
   readonly #bytes: number;
@@ -69,7 +69,18 @@ export class RowWriter {
         u32[at + APPEND_TURN / 4] = still;
         u32[at + APPEND_LAYOUTS / 4] = layouts.address;
       }
+      // An appended row's bias is 0.
+      const biases = Array.from({ length: count }, (_, n) => biasAt(c, view, where, targets[from + n]!));
+      const before = biases.map(at => (at < 0 ? 0 : f32[at]!));
       kernels.run(KIND_APPEND, work, count);
+      for (const [n, at] of biases.entries()) if (at >= 0) f32[at] = before[n]!;
     }
   }
+}
+
+/** Index in f32 of an entry's bias; -1 where its page has none. */
+export function biasAt(c: Content, view: number, { record, row }: EntryRows, entry: number): number {
+  ref.load(c.storage.memory, c.ref(view, record[entry]!));
+  const column = c.storage.layouts.get(ref.layout).columns.get('bias');
+  return column === undefined ? -1 : ((ref.cell + column) >>> 2) + row[entry]!;
 }

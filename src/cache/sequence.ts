@@ -13,6 +13,7 @@ import { fork } from './fork.ts';
 import { inOrder } from './in-order.ts';
 import { prepareJoin } from './join.ts';
 import { prepareKeep } from './keep.ts';
+import { prepareMap } from './map.ts';
 import { prepareMerge } from './merge.ts';
 import { preparePark } from './park.ts';
 import { pieceRows } from './parked.ts';
@@ -30,6 +31,7 @@ import type {
   JoinItem,
   KeepItem,
   KeepOptions,
+  MapItem,
   MergeItem,
   ParkedUnits,
   ParkItem,
@@ -261,6 +263,17 @@ export class CacheSequence {
   prepareMerge(items: readonly MergeItem[]): PreparedPlan {
     this.#content.checkAtRest('merge');
     return prepareMerge(this.#content, items);
+  }
+
+  /**
+   * Rewrites rows of entries: each becomes f(rows of its sources, as stored), f from a fixed list (RowMap); sources may lie in any
+   * view, and all are read before any target is written. Positions, columns and order stay. Written in the page's own format;
+   * pages shared with others are copied first. Changes nothing until apply(). Raises `invalid_request` (a target in an encoded
+   * page, keys that are not turned alike, `rotate` where keys are stored before RoPE), `kv_cache_full`, `memory_limit`.
+   */
+  prepareMap(items: readonly MapItem[]): PreparedPlan {
+    this.#content.checkAtRest('map');
+    return prepareMap(this.#content, items);
   }
 
   /**

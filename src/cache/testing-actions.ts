@@ -155,7 +155,12 @@ export function joinSome(cache: KvCache, sequence: CacheSequence, model: Model, 
     const joined: JoinedPlane = {
       ...{ format, rows },
       ...(norms && { norms: views.map(() => draw(count)) }),
-      ...(basis && { bases: views.map(view => ({ key: `${seed}/${name}/${view}`, values: draw(rank * headDim) })) }),
+      ...(basis && {
+        bases: views.map(view => ({
+          key: `${sequence.content.version}/${seed}/${name}/${view}`,
+          values: draw(rank * headDim),
+        })),
+      }),
     };
     const half = (x: number) => halfToFloat(floatToHalf(x));
     const rowsOf = (i: number, j: number) => {

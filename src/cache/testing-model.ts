@@ -72,6 +72,13 @@ export function turn(x: ArrayLike<number>, position: number, rotary: number): Fl
   return out;
 }
 
+/** Cosines and sines of turns by numbers of positions: f32 [turns][rotary]. */
+export function turnTable(positions: ArrayLike<number>, rotary: number): Float32Array {
+  const table = new Float32Array(positions.length * rotary);
+  writeTable(table, 0, positions, rotary);
+  return table;
+}
+
 function writeTable(f32: Float32Array, at: number, positions: ArrayLike<number>, rotary: number): void {
   const half = rotary / 2;
   for (let row = 0; row < positions.length; row++) {

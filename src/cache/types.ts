@@ -203,6 +203,48 @@ export interface MergeItem {
   readonly bias?: Float32Array;
 }
 
+/** See CacheSequence.prepareMap. */
+export interface MapItem {
+  readonly slot: number;
+  readonly head: number;
+  /** Entries that get new rows; each once in a plan. */
+  readonly targets: Uint32Array;
+  /** Where the rows come from: entry i of each goes with target i. */
+  readonly sources: readonly MapSource[];
+  readonly by: RowMap;
+}
+
+export interface MapSource {
+  readonly slot: number;
+  readonly head: number;
+  readonly entries: Uint32Array;
+}
+
+export type RowMap =
+  /** Weighted sums of the sources' rows: weights f32 [targets][sources]; `key` as in MergeItem. */
+  | {
+      readonly kind: 'blend';
+      readonly weightsK: Float32Array;
+      readonly weightsV: Float32Array;
+      readonly key?: 'sum' | 'direction';
+    }
+  /** The key of one source turned: cosines and sines f32 [targets][rotary], no magnitude; its value as it is. */
+  | { readonly kind: 'rotate'; readonly turns: Float32Array }
+  | RowNet;
+
+/** [k, v] = W2 silu(W1 x + b1) + b2, x the rows of the sources side by side: k, v of the first, k, v of the next, ... */
+export interface RowNet {
+  readonly kind: 'net';
+  /** f32 [hidden][sources * 2 * headDim] */
+  readonly weights1: Float32Array;
+  /** f32 [hidden] */
+  readonly bias1: Float32Array;
+  /** f32 [2 * headDim][hidden] */
+  readonly weights2: Float32Array;
+  /** f32 [2 * headDim] */
+  readonly bias2: Float32Array;
+}
+
 /** See CacheSequence.prepareJoin. */
 export interface JoinItem {
   readonly views: readonly { readonly slot: number; readonly head: number }[];

@@ -53,6 +53,13 @@ export class RotaryTable {
     }
   }
 
+  /** Turns by numbers of positions, of any sign: f32 [by][rotary], cosines then sines, the magnitude left out. */
+  turns(by: Int32Array): Float32Array {
+    const out = new Float32Array(by.length * this.rotary);
+    for (const [n, positions] of by.entries()) this.#angles(out, n, positions, 1);
+    return out;
+  }
+
   /** Tables that turn stored keys on read (kernels/abi.ts), good for the positions of `ensure`; void after a growth. */
   keyTables(): { readonly coarse: number; readonly fine: number } {
     if (this.#fine === 0) {
@@ -84,15 +91,17 @@ export class RotaryTable {
 
   /** Rows at positions 0, step, 2 step, ... */
   #write(address: number, rows: number, step: number, magnitude: number): void {
+    const table = this.#memory.f32.subarray(address / 4, address / 4 + rows * this.rotary);
+    for (let n = 0; n < rows; n++) this.#angles(table, n, n * step, magnitude);
+  }
+
+  #angles(table: Float32Array, row: number, position: number, magnitude: number): void {
     const { inverseFrequencies } = this.#rope;
     const half = this.rotary / 2;
-    const table = this.#memory.f32.subarray(address / 4, address / 4 + rows * this.rotary);
-    for (let n = 0; n < rows; n++) {
-      for (let i = 0; i < half; i++) {
-        const angle = n * step * inverseFrequencies[i]!;
-        table[n * this.rotary + i] = Math.cos(angle) * magnitude;
-        table[n * this.rotary + half + i] = Math.sin(angle) * magnitude;
-      }
+    for (let i = 0; i < half; i++) {
+      const angle = position * inverseFrequencies[i]!;
+      table[row * this.rotary + i] = Math.cos(angle) * magnitude;
+      table[row * this.rotary + half + i] = Math.sin(angle) * magnitude;
     }
   }
 }

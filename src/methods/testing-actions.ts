@@ -1,5 +1,5 @@
 import type { PlainView } from './testing-signals.ts';
-import type { ColumnAction, KeepAction, MergeAction } from './types.ts';
+import type { ColumnAction, KeepAction, MapAction, MapFunction, MergeAction } from './types.ts';
 
 /** What actions do to plain views, in float64. Entry numbers that make no sense are errors. */
 
@@ -44,6 +44,59 @@ export function mergeEntries(view: PlainView, action: MergeAction, d: number): v
   if (action.bias) view.columns.set('bias', bias);
   const stay = view.positions.map((_, i) => i).filter(i => !gone.has(i));
   pickEntries(view, Uint32Array.from(stay), d);
+}
+
+/** All rows are read before any is written. */
+export function mapEntries(views: readonly (readonly PlainView[])[], action: MapAction, d: number): void {
+  const view = views[action.layer]![action.head]!;
+  const rows = Array.from(action.targets, (target, t) => {
+    if (target >= view.positions.length) throw new Error(`There is no entry ${target}.`);
+    const x = action.sources.map(({ layer = action.layer, head = action.head, entries }) => {
+      const { k, v } = views[layer]![head]!;
+      const at = entries[t]! * d;
+      return { k: k.subarray(at, at + d), v: v.subarray(at, at + d) };
+    });
+    return mappedRow(x, action.by, t, d);
+  });
+  for (const [t, target] of action.targets.entries()) {
+    view.k.set(rows[t]!.k, target * d);
+    view.v.set(rows[t]!.v, target * d);
+  }
+}
+
+type PlainRow = Pick<PlainView, 'k' | 'v'>;
+
+function mappedRow(x: readonly PlainRow[], by: MapFunction, t: number, d: number): PlainRow {
+  if (by.kind === 'rotate') return { k: plainTurn(x[0]!.k, by.by[t]!), v: x[0]!.v.slice() };
+  if (by.kind === 'net') {
+    const affine = (weights: Float32Array, bias: Float32Array, input: readonly number[]) =>
+      Array.from(bias, (b, o) => input.reduce((sum, value, i) => sum + weights[o * input.length + i]! * value, b));
+    const inner = affine(
+      by.weights1,
+      by.bias1,
+      x.flatMap(({ k, v }) => [...k, ...v]),
+    );
+    const y = affine(
+      by.weights2,
+      by.bias2,
+      inner.map(value => value / (1 + Math.exp(-value))),
+    );
+    return { k: Float64Array.from(y.slice(0, d)), v: Float64Array.from(y.slice(d)) };
+  }
+  const members = x.map((_, s) => s);
+  const weights = (of: Float32Array) => [...of.subarray(t * x.length, (t + 1) * x.length)];
+  const plane = (of: 'k' | 'v') => Float64Array.from(x.flatMap(row => [...row[of]]));
+  const key = by.key === 'direction' ? direction : mix;
+  return { k: key(plane('k'), members, weights(by.weightsK), d), v: mix(plane('v'), members, weights(by.weightsV), d) };
+}
+
+/** A key turned by positions, with frequencies 10000^(-2 i / d): plain models have no table of their own. */
+export function plainTurn(key: Float64Array, positions: number): Float64Array {
+  const half = key.length / 2;
+  return key.map((x, c) => {
+    const angle = positions * 10000 ** (-(c % half) / half);
+    return x * Math.cos(angle) + (c < half ? -key[c + half]! : key[c - half]!) * Math.sin(angle);
+  });
 }
 
 function mix(x: Float64Array, members: readonly number[], weights: readonly number[], d: number): Float64Array {

@@ -166,3 +166,46 @@ test('merged members go, the target holds their weighted sum', () => {
   expect(view.v[3]).toBeCloseTo(0.5 * v0[3]! + 0.25 * v0[5]! + 0.25 * v0[7]!, 12);
   expect(view.columns.get('bias')![1]).toBeCloseTo(Math.log(3), 6);
 });
+
+test('maps of plain rows: a blend, a turn there and back, a net that passes rows on', () => {
+  const model = plainModel({ headDim: 4 });
+  const cache = new PlainCache(model);
+  cache.prompt({}, plainPrompt(model, 3, plainRandom(8)));
+  const rows = (layer: number, head: number, entry: number) => {
+    const { k, v } = cache.views[layer]![head]!;
+    return [k.slice(entry * 4, entry * 4 + 4), v.slice(entry * 4, entry * 4 + 4)] as const;
+  };
+  const [a, b] = [rows(0, 1, 2), rows(1, 0, 0)];
+  const sources = [
+    { layer: 0, head: 1, entries: Uint32Array.of(2) },
+    { layer: 1, head: 0, entries: Uint32Array.of(0) },
+  ];
+  const at = { do: 'map', layer: 1, head: 0, targets: Uint32Array.of(0) } as const;
+  const [weightsK, weightsV] = [Float32Array.of(0.5, 2), Float32Array.of(-1, 0)];
+  cache.apply([{ ...at, sources, by: { kind: 'blend', weightsK, weightsV } }]);
+  expect([...rows(1, 0, 0)[0]]).toEqual([...a[0].map((x, c) => 0.5 * x + 2 * b[0][c]!)]);
+  expect([...rows(1, 0, 0)[1]]).toEqual([...a[1].map(x => -x)]);
+
+  const own = [{ entries: Uint32Array.of(0) }];
+  const before = rows(1, 0, 0);
+  const turn = (by: number) => ({ ...at, sources: own, by: { kind: 'rotate', by: Int32Array.of(by) } }) as const;
+  cache.apply([turn(5)]);
+  expect(Math.hypot(...rows(1, 0, 0)[0])).toBeCloseTo(Math.hypot(...before[0]), 10);
+  expect(rows(1, 0, 0)[0][0]).toBeCloseTo(before[0][0]! * Math.cos(5) - before[0][2]! * Math.sin(5), 10);
+  cache.apply([turn(-5)]);
+  for (const [c, x] of before[0].entries()) expect(rows(1, 0, 0)[0][c]).toBeCloseTo(x, 10);
+
+  // silu(x) - silu(-x) = x.
+  const pass = (sign: number, row: number) => Array.from({ length: 8 }, (_, i) => (i === row ? sign : 0));
+  const each = Array.from({ length: 8 }, (_, row) => row);
+  const by = {
+    kind: 'net',
+    weights1: Float32Array.from(each.flatMap(row => [...pass(1, row), ...pass(-1, row)])),
+    bias1: new Float32Array(16),
+    weights2: Float32Array.from(each.flatMap(row => each.flatMap(i => (i === row ? [1, -1] : [0, 0])))),
+    bias2: new Float32Array(8),
+  } as const;
+  cache.apply([{ ...at, head: 1, sources: [sources[0]!], by }]);
+  for (const [c, x] of a[0].entries()) expect(rows(1, 1, 0)[0][c]).toBeCloseTo(x, 10);
+  for (const [c, x] of a[1].entries()) expect(rows(1, 1, 0)[1][c]).toBeCloseTo(x, 10);
+});

@@ -1,4 +1,4 @@
-import { keepEntries, mergeEntries, storeColumn } from './testing-actions.ts';
+import { keepEntries, mapEntries, mergeEntries, storeColumn } from './testing-actions.ts';
 import { type PlainScene, type PlainView, plainSignal } from './testing-signals.ts';
 import type {
   Action,
@@ -212,6 +212,7 @@ export class PlainCache {
       const views = 'layer' in action ? this.views[action.layer]! : [];
       if (action.do === 'column') storeColumn(views, action);
       if (action.do === 'merge') mergeEntries(views[action.head]!, action, this.model.headDim);
+      if (action.do === 'map') mapEntries(this.views, action, this.model.headDim);
       if (action.do === 'keep') keepEntries(views, action, this.model.headDim);
       if (action.do !== 'renumber') continue;
       for (const view of views) view.positions = Int32Array.from(view.positions, (_, i) => i);

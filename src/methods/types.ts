@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type { JointFormat, PlaneFormat, ScalarFormat } from '../cache/format.ts';
+import type { RowNet } from '../cache/types.ts';
 
 /**
  * What a published KV-cache method is here: sense, decide, act (docs/architecture.md, section 1). A method asks for signals,
@@ -427,6 +428,7 @@ export type SignalValue<S extends SignalRequest> = S extends GramSignal
 export type Action =
   | KeepAction
   | MergeAction
+  | MapAction
   | EncodeAction
   | JoinAction
   | RowsAction
@@ -462,6 +464,40 @@ export interface MergeAction {
   /** What the target's column `bias`, a log-weight added to its scores, becomes; default 0. */
   readonly bias?: Float32Array;
 }
+
+/**
+ * Writes rows of entries anew: each becomes f(rows of its sources), f from a fixed list. All sources are read before any row is
+ * written. Entries stay where they are, with their positions and columns; what they share with forks is copied first.
+ */
+export interface MapAction {
+  readonly do: 'map';
+  readonly layer: number;
+  readonly head: number;
+  /** Entries that get new rows, each once in a plan; their rows must be exact. */
+  readonly targets: Uint32Array;
+  /** Entry i of each source goes with target i. Rows of sources may be encoded. */
+  readonly sources: readonly MapSource[];
+  readonly by: MapFunction;
+}
+
+export interface MapSource {
+  /** Default: those of the action. */
+  readonly layer?: number;
+  readonly head?: number;
+  readonly entries: Uint32Array;
+}
+
+export type MapFunction =
+  /** Weighted sums, weights f32 [targets][sources] for K and for V; `key` as in MergeAction. */
+  | {
+      readonly kind: 'blend';
+      readonly weightsK: Float32Array;
+      readonly weightsV: Float32Array;
+      readonly key?: 'sum' | 'direction';
+    }
+  /** The key of the one source, turned by i32 [targets] positions; its value as it is. Needs keys after RoPE. */
+  | { readonly kind: 'rotate'; readonly by: Int32Array }
+  | RowNet;
 
 /**
  * Stores entries in another format; rows are packed into pages of their own, of which the last may have fewer than 64. Exact

@@ -214,10 +214,12 @@ export class Run implements StepHooks {
         const at = new AtFilled({ ...this.#at(n, layer), signals });
         const actions = policy.filled(at);
         at.settleState();
-        act(this.sequence, actions);
+        act(this.sequence, actions, this.#ropeOf);
       }
     }
   }
+
+  readonly #ropeOf = (layer: number): RotaryTable => this.#context.ropes[this.#context.config.layerRope[layer]!]!;
 
   get #state(): RunState {
     return this.sequence.state<RunState>(STATE)!;
@@ -253,6 +255,6 @@ export class Run implements StepHooks {
     const at = new AtPrompt({ ...this.#at(n, layer), rows: rows.rows, last: rows.last, signals });
     const actions = policy.decide(at);
     at.settleState();
-    return act(this.sequence, actions);
+    return act(this.sequence, actions, this.#ropeOf);
   }
 }
