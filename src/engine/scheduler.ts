@@ -423,10 +423,13 @@ export class Scheduler {
 
 /** Rows to promise to the answers together before their prompt has been read. */
 function answerRows(request: Request): number {
-  const { options, maxTokens } = request;
+  const { options, maxTokens, program, prompt } = request;
   const { n = 1 } = options;
-  // Answers may each have a copy of the prompt's last page, and a page of their own begun.
-  if (n > 1) return n * (maxTokens + 2 * PAGE_TOKENS);
+  if (n > 1) {
+    // Each goes on in a copy of the prompt's last page, whatever a recipe leaves in it; one page more for lists and positions.
+    const begun = program ? PAGE_TOKENS - 1 : prompt.length % PAGE_TOKENS;
+    return (n * Math.ceil((begun + maxTokens) / PAGE_TOKENS) + 1) * PAGE_TOKENS;
+  }
   return Math.min(maxTokens, pagesAtMost(mostEntries(request)) * PAGE_TOKENS);
 }
 
