@@ -75,7 +75,7 @@ const joint: JointFormat = {
   })),
 };
 
-/** `2bit`: as KIVI, keys with parameters by channel and values by token, groups of 32; `+outliers`: two a channel of keys and a token of values; `+rank`: a pair of rank 2. */
+/** `2bit`: as KIVI, keys with parameters by channel and values by token, groups of 32; `+outliers`: 1 % of a page; `+rank`: a pair of rank 2. */
 function specOf(name: string): LayoutSpec {
   if (name === 'f32' || name === 'f16' || name === 'int8') return { k: name, v: name };
   if (name === 'vidkv') return vidkv;
