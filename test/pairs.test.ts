@@ -85,7 +85,7 @@ beforeAll(async () => {
   model = await openLoaded(kernels, testPath('models/qwen3'), { tile: 256, deterministic: true });
   const text = Array.from({ length: 400 }, (_, i) => `${(i * 7919) % 1000} `).join('');
   for (const { profile } of methods) if (profile) await calibrate(model, profile, text);
-}, 60_000);
+}, 120_000);
 
 afterAll(() => {
   expect(model?.cache.stats().sequences).toBe(0);
