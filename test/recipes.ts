@@ -26,14 +26,17 @@ export class Written implements Disposable {
     return this.run.sequence;
   }
 
-  /** Logits of the last token. */
-  async prompt(tokens: readonly number[]): Promise<Float32Array> {
+  /**
+   * Logits of the last token.
+   * @param between called after each unit of work of the prompt: what else runs meanwhile
+   */
+  async prompt(tokens: readonly number[], between?: () => Promise<unknown>): Promise<Float32Array> {
     const begin = this.tokens.length;
     this.tokens.push(...tokens);
     const prefill = new LayerPrefill(this.model.forward, this.sequence, this.tokens, begin, this.run);
     let last = new Float32Array();
     try {
-      while (!(await prefill.next()));
+      while (!(await prefill.next())) await between?.();
       await prefill.finish('last', (_work, _row, logits) => {
         last = logits.slice();
       });
