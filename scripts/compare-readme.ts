@@ -2,14 +2,13 @@
  * npm run compare:readme, npm run compare:smollm2: `kvasir compare` at a size that two cores do in under 20 minutes. The bundled
  * model's table goes into README.md, its picture into docs/images, the results of both into bench/results.
  */
-import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { smolLm2 } from '../bench/lib/models.ts';
 import type { CompareResult } from '../src/eval/compare/result.ts';
-import { compareTable } from '../src/eval/compare/table.ts';
+import { compareTable, took } from '../src/eval/compare/table.ts';
 import { markdown } from '../src/eval/report.ts';
+import { hasChromium, reportPictures } from './pictures.ts';
 import { ROOT, step } from './steps.ts';
 
 const [which = 'kvasir-mini'] = process.argv.slice(2);
@@ -42,7 +41,7 @@ if (which === 'kvasir-mini') {
   const { head, rows } = compareTable(result);
   const code = rows.map(([recipe, ...cells]) => [`\`${recipe}\``, ...cells.map(String)]);
   const { promptTokens, n } = result.plan;
-  const block = `kvasir-mini, ${promptTokens} tokens of a bundled book, ${n} instances a task, ${result.run.machine.cores} cores (\`npm run compare:readme\`):
+  const block = `kvasir-mini, ${promptTokens} tokens of a bundled book, ${n} instances a task, ${result.run.machine.cores} cores (\`npm run compare:readme\` ${took(result)}):
 
 ${markdown({ head, rows: code })}
 
@@ -51,30 +50,5 @@ ${markdown({ head, rows: code })}
   const text = await readFile(readme, 'utf8');
   const marks = /(<!-- compare:readme -->\n)[\s\S]*(<!-- \/compare:readme -->)/;
   await writeFile(readme, text.replace(marks, `$1\n${block.replaceAll('$', '$$$$')}\n\n$2`));
-  await picture();
-}
-
-/** The report's plots, where there is a Chromium (CHROMIUM, default /usr/bin/chromium). */
-async function picture(): Promise<void> {
-  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-  if (!existsSync(executablePath)) return console.error(`no picture: no Chromium at ${executablePath}`);
-  const { chromium } = await import('playwright-core');
-  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
-  const images = join(ROOT, 'docs/images');
-  for (const [name, width, colorScheme] of [
-    ['wide-light', 1280, 'light'],
-    ['narrow-dark', 360, 'dark'],
-  ] as const) {
-    const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme });
-    await page.goto(pathToFileURL(html).href);
-    await page.screenshot({ path: join(images, `compare-report-${name}.png`) });
-    if (colorScheme === 'light')
-      await page
-        .locator('.plots')
-        .first()
-        .screenshot({ path: join(images, 'compare.png') });
-    await page.locator('#map').scrollIntoViewIfNeeded();
-    await page.screenshot({ path: join(images, `compare-map-${name}.png`) });
-  }
-  await browser.close();
+  if (hasChromium()) await reportPictures(html);
 }

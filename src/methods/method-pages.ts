@@ -41,6 +41,8 @@ export function methodsIndex(measured: Measured): string {
   return page([
     '# Methods',
     `${methods.length} methods, ${MADE}. [Recipes](../recipes.md) says how they are put together.`,
+    "The server's page has them as a library that can be searched, each with `Try it on my text`:",
+    '![The library of papers](../images/page-methods-wide-light.png)',
     conditions(measured),
     ...families,
   ]);
