@@ -2,8 +2,8 @@ import type { PrefixProfile } from '../profiles.ts';
 
 /** How PrefixKV divides a total over layers: by one share of importance that the head of each layer's sorted list must reach. */
 
-/** The first token and the last one always stay. */
-export const PROTECTED = 2;
+/** As published the first token and the last one always stay. */
+const PROTECTED = 2;
 
 /** More steps than doubles can tell apart in [0, 1]. */
 const MOST_STEPS = 60;
@@ -36,13 +36,13 @@ export function reaching(curve: Float64Array, share: number): number {
  * Entries that each layer keeps, `total` together (fractions: rounding is left to who asks): all layers keep the same share of
  * their importance, found by bisection, and the protected entries; what ties leave over is made up in proportion to what is
  * forgotten.
+ * @param stay entries of a layer that are protected
  */
-export function prefixes(curves: readonly Float64Array[], total: number): number[] {
+export function prefixes(curves: readonly Float64Array[], total: number, stay = PROTECTED): number[] {
   const held = curves.map(({ length }) => length);
   const all = held.reduce((a, b) => a + b, 0);
   if (all <= total) return held;
-  const forgotten = (share: number) =>
-    curves.map(curve => Math.max(0, curve.length - reaching(curve, share) - PROTECTED));
+  const forgotten = (share: number) => curves.map(curve => Math.max(0, curve.length - reaching(curve, share) - stay));
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
   // Forgets at least what has to go at `low`, less at `high`.
   let [low, high] = [0, 1];

@@ -249,6 +249,36 @@ describe('decoding', () => {
   });
 });
 
+test.each(['prompt', 'uniform'] as const)('window=32, search=%s: the last ones stay, while decoding too', search => {
+  for (const rows of [1, 31, 33, 34, 65, 200]) {
+    const { cache, policy, model } = run({ keep: 0.3, search, window: 32 }, rows, { layers: 3 });
+    const count = (seen: number) => Math.min(seen, 32);
+    const check = (seen: number) => {
+      for (const kept of held(cache).flat()) {
+        expect(kept[0]).toBe(0);
+        expect(kept.slice(-count(seen))).toEqual(range(seen).slice(-count(seen)));
+      }
+    };
+    check(rows);
+    const total = sum(lengths(cache).map(heads => heads[0]!));
+    expect(Math.abs(total - 3 * Math.min(rows, Math.max(33, 0.3 * rows)))).toBeLessThanOrEqual(
+      search === 'prompt' ? 6 : 3,
+    );
+    const before = held(cache);
+    const decoder = new PlainDecoder(cache, policy);
+    for (let step = 1; step <= 40; step++) {
+      decoder.step(plainPrompt(model, 1, plainRandom(step)));
+      check(rows + step);
+    }
+    // What the prompt found important is not touched.
+    if (rows === 200)
+      held(cache).forEach((heads, layer) => {
+        const [kept] = before[layer]!;
+        expect(heads[0]!.slice(0, kept!.length - 32)).toEqual(kept!.slice(0, -32));
+      });
+  }
+});
+
 test('a second turn: shares are of all tokens seen', () => {
   for (const search of ['prompt', 'uniform'] as const) {
     const { cache, policy, model } = run({ keep: 0.25, search }, 200, { layers: 4 });

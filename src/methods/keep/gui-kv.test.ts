@@ -78,7 +78,7 @@ function card(
   const norms = range(n).map(i => Math.hypot(...tensors[layer]!.hidden.slice(i * width, (i + 1) * width)));
   const tokens = range(latest.to - latest.from).map(i => latest.from + i);
   const mean = sum(tokens.map(i => norms[i]!)) / tokens.length;
-  const std = Math.sqrt(sum(tokens.map(i => (norms[i]! - mean) ** 2)) / tokens.length);
+  const std = Math.sqrt(sum(tokens.map(i => (norms[i]! - mean) ** 2)) / Math.max(1, tokens.length - 1));
   const e = tokens.map(i => Math.exp((norms[i]! - mean) / (std + 1e-8) / o.temperature));
   tokens.forEach((i, at) => {
     if (i < before) scores[i]! += (o.alpha * e[at]!) / sum(e);
@@ -177,6 +177,21 @@ describe('saliency', () => {
     expect([...saliency(norms, { seen: 150, rows: 100 }, image(40, 60), 1).keys()]).toEqual(range(10).map(i => 50 + i));
     expect(saliency(norms, { seen: 150, rows: 100 }, image(10, 50), 1).size).toBe(0);
   });
+});
+
+test.each([1, 3, 7, 8, 9])('a budget of %i: the window is reduced to fit', budget => {
+  const { cache } = run(guiKv, { budget }, 100, { layers: 2, kvHeads: 2, group: 2 }, [image(5, 40)]);
+  for (const kept of held(cache).flat()) {
+    expect(kept).toHaveLength(budget);
+    const last = Math.min(8, budget);
+    expect(kept.slice(-last)).toEqual(range(100).slice(-last));
+  }
+});
+
+test('saliency by hand: norms 1, 2, 4 have mean 7 / 3 and, of two degrees of freedom, deviation 1.527525', () => {
+  const gains = [...saliency(Float32Array.of(1, 2, 4), { seen: 3, rows: 3 }, image(0, 3), 1).values()];
+  expect(Math.log(gains[2]! / gains[0]!)).toBeCloseTo(3 / 1.5275252, 6);
+  expect([...saliency(Float32Array.of(5), { seen: 1, rows: 1 }, image(0, 1), 1).values()]).toEqual([1]);
 });
 
 test('redundant: the smallest residuals, their number rounded down', () => {

@@ -14,7 +14,8 @@ const HIDDEN = { signal: 'hidden-norm' } as const;
  * be any versions of a text). In the last image tokens with large hidden states gain, `alpha` in all; in those before it the
  * tokens whose keys the last image's first `rank` keys span best are dropped before others. Hidden states are those that enter
  * the layer, as the paper says (the public code takes them after the norm); heads of a group are reduced to one, where the public
- * code stores the first one's choice. An image of an earlier turn gains nothing: its hidden states are gone. Prompt end only.
+ * code stores the first one's choice. An image of an earlier turn gains nothing: its hidden states are gone. A budget below
+ * `window` keeps as many of the last tokens; all of the window's queries score all the same. Prompt end only.
  */
 export const guiKv = defineMethod({
   name: 'gui-kv',
@@ -59,7 +60,7 @@ export const guiKv = defineMethod({
       ...chunked(options),
       sense: () => asked,
       decide(at) {
-        const kept = tokensKept(options, at, window);
+        const kept = tokensKept(options, at);
         const images = at.segments.filter(({ kind }) => kind === 'image');
         const latest = images.at(-1);
         const scores = at.signal(score).map(values => values.slice());
@@ -79,7 +80,8 @@ export const guiKv = defineMethod({
             }
           }
         }
-        return keepBest(at, scores, kept, window);
+        // The window gives way to a budget that it does not fit.
+        return keepBest(at, scores, kept, Math.min(window, kept));
       },
     };
   },

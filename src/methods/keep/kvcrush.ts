@@ -19,6 +19,8 @@ const traits: Traits = { stage: 'keep', prefixStable: false, ragged: 'both' };
  * position, and a head that does not hold a token any more has 0. `representatives=0` is SnapKV.
  * `form=blocks`, that of OpenVINO: blocks of neighbouring tokens stay or go, the same in all heads; a block's signature has a
  * bit for each of its tokens, 1 for the better half of all. Tokens that fill no block stay, beside the budget if they must.
+ * OpenVINO also keeps the first 32 and the last 128 tokens, pools each score with those after it, and evicts while decoding
+ * too; here nothing protects the start, `window` the end (128 is theirs), and scores are pooled on both sides.
  */
 export const kvcrush = defineMethod({
   name: 'kvcrush',

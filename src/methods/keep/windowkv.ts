@@ -15,6 +15,8 @@ const LAST = { localise: 32, aggregate: 16 } as const;
  * same in all heads of a layer. Only the first of `layers` neighbouring layers scores them, the others adopt its choice; where
  * the group mixes sliding and full attention, the first of each kind does. Groups of layers get budgets that fall by equal
  * steps. Where `layers` does not divide the model's, the last group is shorter and the mean budget over layers still holds.
+ * The last tokens count within the budget, where the public code adds them to it, and what a group of the first layers cannot
+ * use, as there are not so many tokens, goes to later ones.
  * The task, a classifier's answer in the paper, is an option. A layer holds what its budget says within `size` - 1 tokens.
  * At a later turn runs are of neighbouring entries that are left, not of text. Prompt end only.
  */
