@@ -80,7 +80,7 @@ export class PlainDecoder {
     const limit = typeof over === 'number' ? over : Math.floor(over.share * this.#cache.seen + 1e-9);
     while (view(heads[0]!).positions.length > limit) {
       const entries = view(heads[0]!).positions.length;
-      const free = Array.from({ length: entries }, (_, i) => i).slice(rule.first, entries - rule.last);
+      const free = Array.from({ length: entries }, (_, i) => i).slice(rule.first, Math.max(0, entries - rule.last));
       if (free.length === 0) break;
       const entry = this.#choose(`${layer}.${heads[0]}`, rule, free, values ?? []);
       for (const head of heads) {
