@@ -6,7 +6,15 @@ import { runForced } from '../src/engine/score.ts';
 import { testPath } from './golden.ts';
 import { checkBytes, checkFreed } from './helpers/matrix-bytes.ts';
 import { checkPositions, difference, expectSame, snapshot, viewsOf } from './helpers/matrix-checks.ts';
-import { choppers, chunkedOf, methods, neutrals, recipeOf, stableRecipeOf } from './helpers/matrix-recipes.ts';
+import {
+  choppers,
+  chunkedOf,
+  methods,
+  neutrals,
+  recipeOf,
+  recipesOf,
+  stableRecipeOf,
+} from './helpers/matrix-recipes.ts';
 import { checkRows, type FullRows, fullRows } from './helpers/matrix-rows.ts';
 import { BUNDLED, openKernels, openLoaded } from './models.ts';
 import { force, stepTogether, Written } from './recipes.ts';
@@ -84,8 +92,13 @@ describe.each(MODELS)('$name', ({ path, mode }) => {
     await small.dispose();
   });
 
-  test.each(methods.map(method => [method.name, method] as const))('%s', async (_, method) => {
-    const kv = recipeOf(method, model.shape.layers);
+  const placed = (method: (typeof methods)[number]) => recipesOf(method, 2).map((_, n) => [method, n] as const);
+  test.each(
+    methods
+      .flatMap(placed)
+      .map(([method, n]) => [n === 0 ? method.name : `${method.name} otherwise`, method, n] as const),
+  )('%s', async (_, method, n) => {
+    const kv = recipesOf(method, model.shape.layers)[n]!;
     const [first, second] = [tokens(PROMPT, 1), tokens(TURN, 2)];
     const written = tokens(BEFORE + AFTER, 3);
 

@@ -203,10 +203,13 @@ const zipcache: CardBytes = (held, bill) => {
 /** MiKV: of n entries all but floor(important n) in few bits, whole pages, halves of a head apart; a balancer a head; scores of the others. */
 const mikv: CardBytes = (held, bill) => {
   const { headDim: d, options, turns } = held;
-  const plane = (of: 'k' | 'v') => grouped(of, options.bitsRetained, d, alongChannels(d, d / 2));
-  let retained = 0;
+  const { bitsImportant, balancer } = options;
+  const plane = (of: 'k' | 'v', bits: number) => grouped(of, bits, d, alongChannels(d, d / 2));
+  let [retained, important] = [0, 0];
   const demote = (n: number) => {
     retained = Math.max(retained, wholePages(n - Math.floor(options.important * n)));
+    // Important ones in codes keep their scores, to be demoted by.
+    if (bitsImportant < 16) important = wholePages(n - retained);
   };
   for (const { prompt, end } of turns) {
     demote(prompt);
@@ -214,9 +217,12 @@ const mikv: CardBytes = (held, bill) => {
   }
   eachView(held, (layer, head) => {
     const n = held.entries(layer, head);
-    bill.addEncoded(retained / PAGE, plane('k'), plane('v'), { parameters: options.balancer });
-    bill.addExact(pages(n - retained), d, 1);
-    if (retained > 0 && options.balancer) bill.addBlock(d);
+    const add = (count: number, bits: number, columns: number) =>
+      bill.addEncoded(count / PAGE, plane('k', bits), plane('v', bits), { columns, parameters: balancer });
+    add(retained, options.bitsRetained, 0);
+    if (important > 0) add(important, bitsImportant, 1);
+    bill.addExact(pages(n - retained - important), d, 1);
+    if (retained + important > 0 && balancer) bill.addBlock(d);
   });
 };
 

@@ -28,6 +28,13 @@ const SMALL: Readonly<Record<string, string>> = {
   mpcache: 'keep=0.6, size=8',
 };
 
+/** Settings that run what the ones above leave out. */
+const BESIDE: Readonly<Record<string, string>> = {
+  kvcrush: 'keep=0.4, form=blocks, block=16',
+  prefixkv: 'keep=0.4, window=16',
+  mikv: 'bitsImportant=4',
+};
+
 /** Settings under which a prefix of the cache may be reused, where the ones above say otherwise. */
 const STABLE: Readonly<Record<string, string>> = {
   rotatekv: 'group=32, peaks=0',
@@ -104,6 +111,12 @@ export function recipeOf(method: Method, layers: number): string {
   if (method.name === 'kvtuner') return `kvtuner(pairs="k8v4 k16v3${layers > 2 ? ` k4v2*${layers - 2}` : ''}")`;
   return written(method, smallOf(method));
 }
+
+/** All settings in which a method stands in the matrix. */
+export const recipesOf = (method: Method, layers: number): string[] => {
+  const beside = BESIDE[method.name];
+  return [recipeOf(method, layers), ...(beside === undefined ? [] : [written(method, beside)])];
+};
 
 /** Under which a prefix may be reused; '' where there is none. */
 export function stableRecipeOf(method: Method): string {

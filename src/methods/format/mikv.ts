@@ -98,7 +98,7 @@ export const mikv = defineMethod({
           if (low.length > 0 || full.some(entry => waiting.has(entry)))
             encoded.push({ ...common, entries: Uint32Array.from(full), ...kept });
         }
-        if (!kept) holes ||= low.length > 0;
+        holes ||= low.length > 0;
         if (encoded.length === 0 || !balancer) return encoded;
         const view = state(at).views[`${at.layer}.${head}`]!;
         view.used = true;
