@@ -65,7 +65,7 @@ export async function scoreTokens(
     const given = tokens.slice(0, -1);
     const onTokens: OnTokens = done => onProgress?.({ fraction: done / given.length, what: 'score' });
     if (program) {
-      const run = new Run(program, sequence, model.forward.recipes, 0);
+      const run = new Run(program, sequence, model.forward.recipes, request.seed ?? 0);
       await runWritten(model.forward, run, given, first, sink, units, onTokens);
     } else
       await runForced(model.forward, sequence, given, request.prefill ?? 'token', first - 1, sink, units, onTokens);

@@ -252,6 +252,8 @@ export interface ScoreRequest {
   cache?: FormatName;
   kv?: RecipeInput;
   prefill?: 'token' | 'layer';
+  /** What methods draw by. Default 0. */
+  seed?: number;
 }
 
 export interface ScoreResult {

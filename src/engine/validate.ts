@@ -110,6 +110,8 @@ export function checkScore(request: ScoreRequest, vocab: number): void {
   }
   if (request.top !== undefined && !inRange(request.top, NUMBER_RANGES.logprobs))
     throw invalid('top', request.top, describeRange(NUMBER_RANGES.logprobs));
+  if (request.seed !== undefined && !inRange(request.seed, NUMBER_RANGES.seed))
+    throw invalid('seed', request.seed, describeRange(NUMBER_RANGES.seed));
   checkCacheOptions(request);
 }
 

@@ -5,6 +5,8 @@ import { formatRecipe, parseRecipe, type RecipeInput } from '../methods/recipe.t
 /** Most recipes of one comparison, the full cache not counted. */
 export const MOST_RECIPES = 12;
 export const MOST_TOKENS = 512;
+/** Methods that draw draw alike when they answer and when they are scored. */
+const SEED = 0;
 
 /** One text under several recipes, beside the full cache. */
 export interface LiveAsk {
@@ -66,7 +68,16 @@ export async function* compareLive(
   /** Both runs of the recipe that has number `i`. */
   const measure = async function* (recipe: string, i: number, answered?: readonly number[]) {
     const at = (done: number): LiveEvent => ({ type: 'step', recipe, done, total });
-    const ask = { model, messages, maxTokens, kv: recipe, temperature: 0, cache: 'f32', progress: true } as const;
+    const ask = {
+      model,
+      messages,
+      maxTokens,
+      kv: recipe,
+      temperature: 0,
+      seed: SEED,
+      cache: 'f32',
+      progress: true,
+    } as const;
     yield at(2 * i);
     const own = yield* onTheWay(
       report => answer(engine, ask, report, stop),
@@ -173,7 +184,7 @@ async function forced(
   signal: AbortSignal,
 ): Promise<Score | null> {
   if (answer.length === 0) return null;
-  const request = { model, prompt, continuation: answer, kv, cache: 'f32' } as const;
+  const request = { model, prompt, continuation: answer, kv, seed: SEED, cache: 'f32' } as const;
   return engine.score(request, signal, ({ fraction }) => report(fraction));
 }
 

@@ -48,6 +48,9 @@ describe.skipIf(MISSING_MODEL !== '')(`POST /v1/kvasir/compare with the bundled 
     expect(random!.kept_share).toBeCloseTo(0.05, 2);
     expect(rows.map(({ parked }) => parked)).toEqual([0, 0, 0]);
     expect(random!.lost).toBeGreaterThan(0.1);
+    // The same tokens are drawn where the answer is written and where the full cache's is forced.
+    expect(random!.answer).not.toBe(full!.answer);
+    expect(random!.agreement).toBeLessThan(1);
   });
 
   test('what is parked is told apart', async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { bytes, count, duration, rate } from './format.ts';
+import { bytes, count, duration, nats, rate } from './format.ts';
 
 test.each([
   [0, '0 B'],
@@ -17,4 +17,8 @@ test('counts, durations, rates', () => {
   expect([count(8192), count(33_700_000), count(1.7e9)]).toEqual(['8,192', '33.7M', '1.70B']);
   expect([duration(56.7), duration(999.6), duration(12_345)]).toEqual(['57 ms', '1 s', '12.3 s']);
   expect([rate(0), rate(12.34), rate(870.2)]).toEqual(['0', '12.3', '870']);
+});
+
+test('nats: what rounds to nothing has no sign', () => {
+  expect([nats(0.0271), nats(-0.0004), nats(-0.01)]).toEqual(['0.027 nats', '0.000 nats', '-0.010 nats']);
 });

@@ -22,6 +22,12 @@ export function duration(ms: number): string {
   return ms < 999.5 ? `${Math.round(ms)} ms` : `${digits(ms / 1000)} s`;
 }
 
+/** 0.0271 -> `0.027 nats`; what rounds to nothing has no sign. */
+export function nats(value: number): string {
+  const text = value.toFixed(3);
+  return `${Number(text) === 0 ? '0.000' : text} nats`;
+}
+
 export function rate(perSecond: number): string {
   return digits(perSecond);
 }
