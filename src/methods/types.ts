@@ -11,8 +11,8 @@ export type * from './step-rules.ts';
 
 /**
  * What a published KV-cache method is here: sense, decide, act (docs/architecture.md, section 1). A method asks for signals,
- * looks at them, and returns actions; it never touches a cache, a model or a backend. Everything here and in the files that it hands on is data or a
- * pure function of data, so that one method file serves every backend.
+ * looks at them, and returns actions; it never touches a cache, a model or a backend. Everything here, and in the files whose
+ * types it hands on, is data or a pure function of data, so that one method file serves every backend.
  */
 
 /** A method as users choose it: an entry of the registry. */
