@@ -6,7 +6,7 @@ import { pairRatio, type Ratio } from '../lib/stats.ts';
 import { type Block, digits } from '../lib/table.ts';
 import { interval } from './decode.ts';
 
-const PROMPT = 512;
+const PROMPT = 2048;
 const DECODE = 64;
 
 export interface UnusedResult {
