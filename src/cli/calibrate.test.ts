@@ -72,7 +72,7 @@ test.each<[string[], RegExp]>([
   [['snapkv'], /no profile is made for this \(method: snapkv; allowed: razor-attention, .*, rotatekv, epicache\)/],
   [['kvquant', 'kivi'], /too many arguments/],
   [['kvquant', '--kv', 'kivi'], /unknown option \(option: --kv;/],
-  [['kvquant', '--text', '/absent'], /the text cannot be read: ENOENT.* \(--text: \/absent;/],
+  [['kvquant', '--text', '/absent'], /the file cannot be read: ENOENT.* \(--text: \/absent;/],
   [['razor-attention', '--text', llama], /reads no text: its probe is random tokens \(--text: /],
   [['kvquant', '--out', ''], /bad value of --out/],
 ])('refused: kvasir calibrate %j', async (line, message) => {

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { CALIBRATIONS, TEXT_CALIBRATIONS } from '../engine/calibrate/index.ts';
@@ -17,6 +16,7 @@ import {
   pick,
 } from './options.ts';
 import { Progress } from './progress.ts';
+import { readText } from './read-text.ts';
 
 const OWN: readonly CliOption[] = [
   {
@@ -129,14 +129,7 @@ async function textOf(kind: string, path: string | undefined): Promise<string> {
     });
     return books.at(-1)!.slice(-BOOK_END);
   }
-  return readFile(path, 'utf8').catch((cause: Error) => {
-    throw new KvasirError('invalid_request', `the text cannot be read: ${cause.message}`, {
-      field: '--text',
-      value: path,
-      allowed: 'a file of UTF-8 text',
-      cause,
-    });
-  });
+  return readText('--text', path);
 }
 
 async function write(writeWhole: (path: string, content: string) => Promise<void>, path: string, content: string) {

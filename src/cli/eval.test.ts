@@ -66,7 +66,7 @@ test.each<[string, RegExp]>([
   ['--cache int3', /\(--cache: int3; allowed: f32, f16, int8; several parted by commas\)/],
   ['--meter wishful', /\(--meter: wishful; allowed: forced, greedy\)/],
   ['--phrasing rude', /\(--phrasing: rude; allowed: training, natural\)/],
-  ['--tasks perplexity --text /absent', /the text cannot be read: ENOENT/],
+  ['--tasks perplexity --text /absent', /the file cannot be read: ENOENT.* \(--text: \/absent;/],
 ])('refused: kvasir eval %s', async (line, message) => {
   const result = await run(line);
   expect(result).toMatchObject({ code: 2, stdout: '' });
