@@ -1,6 +1,7 @@
 /**
  * npm run compare:readme, npm run compare:smollm2: `kvasir compare` at a size that two cores do in under 20 minutes. The bundled
- * model's table goes into README.md, its picture into docs/images, the results of both into bench/results.
+ * model's table goes into README.md and its pictures into docs/images, SmolLM2's table into docs/compare.md, the results of both into
+ * bench/results.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -36,19 +37,30 @@ await step(process.execPath, [
   html,
 ]);
 
+const result = JSON.parse(await readFile(out, 'utf8')) as CompareResult;
+const { head, rows } = compareTable(result);
+const code = rows.map(([recipe, ...cells]) => [`\`${recipe}\``, ...cells.map(String)]);
+const { promptTokens, n } = result.plan;
+const { cores } = result.run.machine;
+const measured = markdown({ head, rows: code });
 if (which === 'kvasir-mini') {
-  const result = JSON.parse(await readFile(out, 'utf8')) as CompareResult;
-  const { head, rows } = compareTable(result);
-  const code = rows.map(([recipe, ...cells]) => [`\`${recipe}\``, ...cells.map(String)]);
-  const { promptTokens, n } = result.plan;
-  const block = `kvasir-mini, ${promptTokens} tokens of a bundled book, ${n} instances a task, ${result.run.machine.cores} cores (\`npm run compare:readme\` ${took(result)}):
-
-${markdown({ head, rows: code })}
-
-![Quality against bytes](docs/images/compare.png)`;
-  const readme = join(ROOT, 'README.md');
-  const text = await readFile(readme, 'utf8');
-  const marks = /(<!-- compare:readme -->\n)[\s\S]*(<!-- \/compare:readme -->)/;
-  await writeFile(readme, text.replace(marks, `$1\n${block.replaceAll('$', '$$$$')}\n\n$2`));
+  const what = `kvasir-mini, ${promptTokens} tokens of a bundled book, ${n} instances a task, ${cores} cores (\`npm run compare:readme\` ${took(result)}):`;
+  const picture = '![Quality against bytes](docs/images/compare.png)';
+  await between('README.md', 'compare:readme', [what, measured, picture].join('\n\n'));
   if (hasChromium()) await reportPictures(html);
+} else {
+  const what = `SmolLM2-135M-Instruct, ${promptTokens} tokens of a bundled book, ${cores} cores (\`npm run compare:smollm2\` ${took(result)}):`;
+  await between('docs/compare.md', 'compare:smollm2', [what, measured].join('\n\n'));
+}
+
+/** Puts a text between the marks `<!-- name -->` and `<!-- /name -->` of a page. */
+async function between(page: string, name: string, text: string): Promise<void> {
+  const path = join(ROOT, page);
+  const old = await readFile(path, 'utf8');
+  const marks = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*(<!-- /${name} -->)`);
+  if (!marks.test(old)) throw new Error(`${page} has no marks of ${name}`);
+  await writeFile(
+    path,
+    old.replace(marks, (_, from, to) => `${from}\n${text}\n\n${to}`),
+  );
 }
