@@ -6,7 +6,8 @@
  * sensitivities of layers are from text to text.
  *
  * Written after each part; a part that is there is not run again, whatever commit it is of (each says which). `--fresh` runs all
- * anew; `--only` runs parts whose name begins so; `--markdown` runs nothing and prints what is there; `--docs` puts that into docs/tune.md.
+ * anew; `--only` takes parts whose name begins so; `--markdown` runs nothing and prints what is there; `--docs` puts that into docs/tune.md,
+ * where `--only tuned` has a place of its own.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -96,10 +97,10 @@ if (!flags.markdown && !flags.docs) {
   }
 }
 
-const shown = parts.flatMap(([name]) => done[keyOf(name)] ?? []);
+const shown = parts.flatMap(([name]) => (name.startsWith(flags.only) ? (done[keyOf(name)] ?? []) : []));
 const form = flags.markdown || flags.docs ? 'markdown' : 'text';
 const text = blocks(tuneTables(shown, form === 'markdown' ? name => `\`${name}\`` : name => name), form);
 if (flags.docs) {
   const note = `kvasir-mini, ${size.length} tokens and ${size.steps} forced after them; ${size.windows} windows searched on, ${size.heldOut} of another book held out; tasks: ${flags.tasks.replaceAll(',', ', ')}, ${size.n} instances each; exact pages in f32.`;
-  intoDocs('tune.md', 'tune', `${note}\n\n${text}`);
+  intoDocs('tune.md', flags.only ? `tune --only ${flags.only}` : 'tune', `${note}\n\n${text}`);
 } else console.log(text);
