@@ -1,32 +1,20 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { testPath } from '../../../test/golden.ts';
+import { describe, expect, test } from 'vitest';
 import { METHODS } from '../../methods/index.ts';
 import { parseRecipe } from '../../methods/recipe.ts';
 import type { Method } from '../../methods/types.ts';
-import { bundledCorpus } from '../corpus.node.ts';
-import { openModelForEval } from '../open.node.ts';
-import { Evaluator, windowsIn } from './evaluate.ts';
+import { windowsIn } from './evaluate.ts';
 import { bestOf } from './goal.ts';
 import { measureSingle, singles } from './singles.ts';
+import { tinyEvaluator } from './tune.testing.ts';
 
-let opened: Awaited<ReturnType<typeof openModelForEval>>;
-let evaluator: Evaluator;
-beforeAll(async () => {
-  opened = await openModelForEval({ name: 'qwen3', path: testPath('models/qwen3'), mode: 'exact' }, { threads: 1 });
-  const tokens = opened.model.tokenizer.encode((await bundledCorpus())[0]!.slice(0, 8000));
-  evaluator = await Evaluator.open(opened.model, windowsIn(tokens, 528, 1), 16);
-}, 60_000);
-afterAll(async () => {
-  evaluator?.[Symbol.dispose]();
-  await opened?.[Symbol.asyncDispose]();
-});
+const tiny = tinyEvaluator();
 
 const single = { method: 'snapkv', at: (keep: number) => `snapkv(keep=${keep}, width=15)` };
 
 test.each([0.2, 0.5, 0.8])('a share is found that fills a limit to within a page: %f', async part => {
-  const full = (await evaluator.measure('full')).held;
+  const full = (await tiny().measure('full')).held;
   const goal = { memory: part * full };
-  const best = bestOf({ memory: goal.memory }, await measureSingle(evaluator, single, goal))!;
+  const best = bestOf({ memory: goal.memory }, await measureSingle(tiny(), single, goal))!;
   expect(best.held).toBeLessThanOrEqual(goal.memory);
   // Pages have 64 of 528 entries.
   expect(best.held).toBeGreaterThan(goal.memory - full * (66 / 528));
@@ -34,31 +22,31 @@ test.each([0.2, 0.5, 0.8])('a share is found that fills a limit to within a page
 
 test('at an agreement the least share comes up that was seen to meet it', async () => {
   const goal = { agreement: 0.6 };
-  const measured = await measureSingle(evaluator, single, goal);
+  const measured = await measureSingle(tiny(), single, goal);
   expect(measured.length).toBeGreaterThan(1);
   const best = bestOf(goal, measured);
   for (const one of measured) if (one.agreement >= 0.6) expect(best!.held).toBeLessThanOrEqual(one.held);
 });
 
 test('what the model cannot have measures nothing', async () => {
-  expect(
-    await measureSingle(evaluator, { method: 'none', ladder: ['kvtuner(pairs="k8v4*99")'] }, { memory: 1 }),
-  ).toEqual([]);
+  expect(await measureSingle(tiny(), { method: 'none', ladder: ['kvtuner(pairs="k8v4*99")'] }, { memory: 1 })).toEqual(
+    [],
+  );
 });
 
 describe('a ladder', () => {
   const ladder = [8, 4, 3, 2].map(bits => `kivi(bits=${bits}, residual=64)`);
   test('ends where two settings fit into a limit of bytes', async () => {
-    const held = (await evaluator.measure(ladder[1]!)).held;
-    const measured = await measureSingle(evaluator, { method: 'kivi', ladder }, { memory: held });
+    const held = (await tiny().measure(ladder[1]!)).held;
+    const measured = await measureSingle(tiny(), { method: 'kivi', ladder }, { memory: held });
     expect(measured.map(({ recipe }) => recipe)).toEqual(ladder.slice(0, 3));
   });
   test('ends at the first setting that misses an agreement', async () => {
     const all = [];
-    for (const recipe of ladder) all.push(await evaluator.measure(recipe));
+    for (const recipe of ladder) all.push(await tiny().measure(recipe));
     const goal = { agreement: all[1]!.agreement };
     const misses = all.findIndex(({ agreement }) => agreement < goal.agreement);
-    const measured = await measureSingle(evaluator, { method: 'kivi', ladder }, goal);
+    const measured = await measureSingle(tiny(), { method: 'kivi', ladder }, goal);
     expect(measured).toEqual(misses < 0 ? all : all.slice(0, misses + 1));
   });
 });
