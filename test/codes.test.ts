@@ -8,20 +8,18 @@ import { kivi } from '../src/methods/format/kivi.ts';
 import { kvquant } from '../src/methods/format/kvquant.ts';
 import { TrackedLayer } from '../src/methods/format/testing.ts';
 import { channelFactors, zipcache } from '../src/methods/format/zipcache.ts';
-import { plainModel, plainRandom } from '../src/methods/testing.ts';
+import { plainModel } from '../src/methods/testing.ts';
 import type { Action, Policy, PromptLayer, SignalRequest } from '../src/methods/types.ts';
+import { compareCodes, drawnRows, type GoldenCodes } from './helpers/golden-codes.ts';
 import { PlaneCell } from './helpers/plane-cell.ts';
 
 /** See golden/methods/README.md. */
-interface Case {
+interface Case extends Partial<GoldenCodes> {
   readonly method: string;
   readonly options: { readonly bits: number };
   readonly seed: number;
   readonly width: number;
   readonly plane?: 'k' | 'v';
-  readonly codes?: string;
-  readonly scale?: readonly number[];
-  readonly offset?: readonly number[];
   readonly factors?: readonly number[];
   readonly lut?: readonly number[];
   readonly stretch?: number;
@@ -35,18 +33,10 @@ const TOKENS = 64;
 const file = new URL('golden/methods/codes.json', import.meta.url);
 const cases: readonly Case[] = JSON.parse(readFileSync(file, 'utf8'));
 const of = (method: string) => cases.filter(item => item.method === method);
+/** Of KIVI and ZipCache. */
+const withCodes = (method: string) => of(method) as readonly (Case & GoldenCodes & { readonly plane: 'k' | 'v' })[];
 
-/** `rows` of draw.py. */
-function drawn({ seed, width }: Case): Float32Array {
-  const random = plainRandom(seed);
-  const middle = Array.from({ length: width }, () => 2 * random() - 1);
-  const size = Array.from({ length: width }, () => 0.5 + 2 * random());
-  return Float32Array.from(
-    { length: TOKENS * width },
-    (_, i) => middle[i % width]! + size[i % width]! * (2 * random() - 1) ** 3,
-  );
-}
-
+const drawn = ({ seed, width }: Case) => drawnRows(seed, width);
 const shapeOf = ({ width }: Case) => plainModel({ layers: 1, kvHeads: 1, headDim: width });
 
 let kernels: CpuKernels;
@@ -54,35 +44,6 @@ beforeAll(async () => {
   kernels = await createKernels({ limit: 2 ** 26 });
 });
 afterAll(() => kernels.dispose());
-
-/** Codes and parameters as authors have them; they may differ by what rounding parameters to f16 does near a border. */
-function compareCodes(golden: Case, cell: PlaneCell, x: ArrayLike<number>): void {
-  const { plane = 'k', width, codes: digits = '', scale = [], offset = [] } = golden;
-  const { part, group, ...plan } = cell.plans[plane].parts[0]!;
-  const alongTokens = part.along === 'token';
-  const codes = cell.codes(plane, 0);
-  const stored = [
-    cell.halves(plane, plan.scale, scale.length),
-    cell.halves(plane, plan.offset, offset.length),
-  ] as const;
-  let differing = 0;
-  for (let at = 0; at < codes.length; at++) {
-    const [t, c] = [Math.floor(at / width), at % width];
-    const theirs = alongTokens ? Math.floor(t / group) * width + c : t * (width / group) + Math.floor(c / group);
-    const ours = alongTokens ? theirs : Math.floor(c / group) * TOKENS + t;
-    const [s, m] = [scale[theirs]!, offset[theirs]!];
-    const near = (a: number, b: number) => expect(Math.abs(a - b)).toBeLessThan(2 ** -10 * Math.abs(b) + 2 ** -14 * s);
-    near(stored[0][ours]!, s);
-    near(stored[1][ours]!, m);
-    const code = Number.parseInt(digits[at]!, 32);
-    if (codes[at] === code) continue;
-    differing++;
-    const z = (x[at]! - m) / s;
-    const fromBorder = Math.abs(z - Math.floor(z) - 0.5);
-    expect(fromBorder).toBeLessThan(2 ** -10 * (z + (Math.abs(m) + Math.abs(x[at]!)) / s) + 1e-5);
-  }
-  expect(differing).toBeLessThan(0.01 * codes.length);
-}
 
 /** The formats of a method's first page. */
 function formatsOf(policy: Policy, golden: Case, signal?: (request: SignalRequest) => unknown) {
@@ -97,18 +58,18 @@ test('there are cases of each method', () => {
   expect(['kivi', 'kvquant', 'gear', 'zipcache'].map(name => of(name).length)).toEqual([6, 6, 2, 4]);
 });
 
-describe.each(of('kivi'))('$method $options, $width channels, $plane', golden => {
+describe.each(withCodes('kivi'))('$method $options, $width channels, $plane', golden => {
   test('has the codes, scales and minima of the authors', () => {
     const { k, v } = formatsOf(kivi.create(kivi.options.parse(golden.options), shapeOf(golden)), golden);
     const cell = new PlaneCell(kernels, golden.width, k, v);
     const x = drawn(golden);
     cell.encode(TOKENS, x, x);
-    compareCodes(golden, cell, x);
+    compareCodes(cell, golden.plane, 0, golden, x);
     cell.dispose();
   });
 });
 
-describe.each(of('zipcache'))('$method $options, $plane', golden => {
+describe.each(withCodes('zipcache'))('$method $options, $plane', golden => {
   test('has the codes, parameters and channel factors of the authors', () => {
     const { bits } = golden.options;
     const x = drawn(golden);
@@ -126,7 +87,8 @@ describe.each(of('zipcache'))('$method $options, $plane', golden => {
     ]);
     const cell = new PlaneCell(kernels, width, k, v, { v: factors });
     cell.encode(TOKENS, x, x);
-    compareCodes(golden, cell, golden.factors ? x.map((value, i) => value / golden.factors![i % width]!) : x);
+    const scaled = golden.factors ? x.map((value, i) => value / golden.factors![i % width]!) : x;
+    compareCodes(cell, golden.plane, 0, golden, scaled);
     cell.dispose();
   });
 });

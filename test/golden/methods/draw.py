@@ -1,6 +1,8 @@
 """Seeded random numbers that the tests draw again (plainRandom in src/methods/testing.ts), so that tensors need no file."""
 
+import ast
 import importlib.util
+import json
 import math
 import pathlib
 import sys
@@ -41,6 +43,32 @@ def module(checkout, path, **stubs):
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return loaded
+
+
+def pieces(checkout, path, *names, **around):
+    """Classes and functions of a file by name, defined among `around`: of files that cannot be imported whole."""
+    tree = ast.parse((pathlib.Path(checkout) / path).read_text())
+    body = [node for node in tree.body if getattr(node, "name", None) in names]
+    exec(compile(ast.Module(body, []), path, "exec"), around)
+    return types.SimpleNamespace(**{name: around[name] for name in names})
+
+
+DIGITS = "0123456789abcdefghijklmnopqrstuv"
+
+
+def numbers(x):
+    return [float(f"{v:.7g}") for v in x.flatten().tolist()]
+
+
+def digits(codes):
+    """One digit of base 32 an element."""
+    return "".join(DIGITS[c] for c in codes.flatten().to(torch.int64).tolist())
+
+
+def write(name, cases):
+    """Beside this file, a case a line."""
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
+    (pathlib.Path(__file__).parent / name).write_text(f"[\n{lines}\n]\n")
 
 
 def tensors(seed, count, heads, kv_heads, dim):

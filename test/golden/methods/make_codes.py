@@ -12,23 +12,13 @@ usage: python make_codes.py CHECKOUTS       a folder with checkouts named as bel
 Everything runs in f32. Inputs are drawn again by the test (draw.py, `rows`); codes are one digit of base 32 an element.
 """
 
-import json
 import pathlib
 import sys
 
 import torch
-from draw import module, mulberry32, rows
+from draw import digits, module, mulberry32, numbers, rows, write
 
 TOKENS = 64
-DIGITS = "0123456789abcdefghijklmnopqrstuv"
-
-
-def numbers(x):
-    return [float(f"{v:.7g}") for v in x.flatten().tolist()]
-
-
-def digits(codes):
-    return "".join(DIGITS[c] for c in codes.flatten().to(torch.int64).tolist())
 
 
 def kivi(checkout):
@@ -118,8 +108,7 @@ def main(folder):
     folder = pathlib.Path(folder)
     parts = {"KIVI": kivi, "KVQuant": kvquant, "GEAR": gear, "ZipCache": zipcache}
     cases = [case for name, make in parts.items() for case in make(folder / name)]
-    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
-    (pathlib.Path(__file__).parent / "codes.json").write_text(f"[\n{lines}\n]\n")
+    write("codes.json", cases)
 
 
 main(sys.argv[1])
