@@ -46,8 +46,9 @@ interface State {
  * RotateKV (arXiv 2501.16383, section 4): keys before RoPE of `heads` KV heads side by side under one Hadamard transform,
  * values of each head under its own; a scale and a minimum a token and `group` channels, the range shrunk about its middle
  * (the authors shrink both ends towards 0). Keys' channels are stored in the order of their rotated means, which a
- * `rotatekv` profile knows; without one they keep their order. Tokens that own one of the greatest elements of the hidden
- * rows that enter a layer stay exact there, those of prompts only.
+ * `rotatekv` profile knows, those of heads rotated together among themselves (the authors: those of all heads); without one
+ * they keep their order. Tokens that own one of the greatest elements of the hidden rows that enter a layer stay exact there,
+ * those of prompts only.
  * `heads` becomes the greatest power of two that divides the KV heads of the model and fits 1024 channels; the head size must
  * be a power of two. The authors encode every token when it comes; here a token waits until its page is full, and exact
  * entries come after the encoded ones in their view.
