@@ -1,7 +1,7 @@
 /**
- * npm run bench:tune -- [--memory 2.5,4,6] [--length 1024] [--steps 128] [--windows 3] [--held-out 4] [--trials 60] [--n 4] [--tables 20] [--only tuned] [--fresh] [--markdown] [--docs]
+ * npm run bench:tune -- [--memory 2,4,6] [--agreement 0.98] [--length 1024] [--steps 128] [--windows 3] [--held-out 4] [--trials 60] [--n 4] [--tables 20] [--only tuned] [--fresh] [--markdown] [--docs]
  *
- * `kvasir tune` on the bundled model: recipes within limits of memory (MiB) held against every method alone, at equal bytes, on text and
+ * `kvasir tune` on the bundled model: recipes within limits of memory (MiB), and one at an agreement, held against every method alone, at equal bytes, on text and
  * tasks that were not searched on; the searched table of widths among random ones; keys first or values first; and how stable the
  * sensitivities of layers are from text to text.
  *
@@ -26,7 +26,8 @@ import { tuneTables } from './lib/tune-tables.ts';
 
 const { values: flags } = parseArgs({
   options: {
-    memory: { type: 'string', default: '2.5,4,6' },
+    memory: { type: 'string', default: '2,4,6' },
+    agreement: { type: 'string', default: '0.98' },
     length: { type: 'string', default: '1024' },
     steps: { type: 'string', default: '128' },
     windows: { type: 'string', default: '3' },
@@ -47,6 +48,7 @@ const limits = flags.memory.split(',').map(text => {
   if (!(mib > 0)) throw new Error(`--memory is "${flags.memory}"; allowed: MiB above 0, commas between`);
   return Math.round(mib * 2 ** 20);
 });
+const agreements = flags.agreement === '' ? [] : flags.agreement.split(',').map(Number);
 const tasks = flags.tasks.split(',').map(findTask);
 const tables = positive('tables', flags.tables);
 const size: TuneSize = {
@@ -61,7 +63,10 @@ const size: TuneSize = {
 /** Tables of widths alone, without a choice of tokens, fit into no less. */
 const most = Math.max(...limits);
 const parts: readonly (readonly [name: string, run: (bench: TuneParts) => Promise<TunePart>])[] = [
-  ...limits.map(memory => [`tuned ${memory}`, (bench: TuneParts) => bench.tuned(memory)] as const),
+  ...limits.map(memory => [`tuned ${memory}`, (bench: TuneParts) => bench.tuned({ memory })] as const),
+  ...agreements.map(
+    agreement => [`tuned agreement ${agreement}`, (bench: TuneParts) => bench.tuned({ agreement })] as const,
+  ),
   [`random ${most} of ${tables}`, bench => bench.random(most, tables)],
   ['pairs', bench => bench.pairs()],
   ['stability', bench => bench.stability()],

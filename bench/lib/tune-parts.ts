@@ -2,14 +2,15 @@ import type { LoadedModel } from '../../src/engine/loaded-model.ts';
 import { Draw } from '../../src/eval/draw.ts';
 import type { Task } from '../../src/eval/tasks/types.ts';
 import { Evaluator, type Measured, windowsIn } from '../../src/eval/tune/evaluate.ts';
-import { bestOf } from '../../src/eval/tune/goal.ts';
-import { EXACT_BITS, PARAMETER_BITS } from '../../src/eval/tune/lane.ts';
+import { bestOf, type Goal } from '../../src/eval/tune/goal.ts';
+import { bitsHeld } from '../../src/eval/tune/lane.ts';
 import { checkTune, type TunePlan } from '../../src/eval/tune/plan.ts';
-import { search } from '../../src/eval/tune/search.ts';
+import { type Found, goalNotMet, search } from '../../src/eval/tune/search.ts';
 import { recipeOf, type Sensitivity, sensitivity, spearman, WIDTHS } from '../../src/eval/tune/sensitivity.ts';
 import { named } from '../../src/eval/tune/tune.ts';
 import { type Verdict, verify } from '../../src/eval/tune/verify.ts';
-import { formatPairs, type Pair, parsePairs } from '../../src/methods/format/kvtuner.ts';
+import { BASES, type Base, formatPairs, type Pair, parsePairs } from '../../src/methods/format/kvtuner.ts';
+import { parseRecipe } from '../../src/methods/recipe.ts';
 
 export interface TuneSize {
   readonly length: number;
@@ -21,17 +22,17 @@ export interface TuneSize {
   readonly seed: number;
 }
 
-/** One limit of bytes: what was found, and how it stands on text and tasks that were not searched on. */
+/** One goal: what was found, and how it stands on text and tasks that were not searched on. */
 export interface TunedPart {
   readonly kind: 'tuned';
-  readonly memory: number;
+  readonly goal: Goal;
   /** Bytes of the full f32 cache. */
   readonly full: number;
   readonly recipe: string;
   /** The found recipe and the best of one method, as measured on what was searched. */
   readonly searched: Measured;
   readonly front: readonly Measured[];
-  readonly groups: readonly (readonly number[])[];
+  readonly groups: readonly Pick<Found['bases'][number], 'base' | 'groups'>[];
   readonly verdict: Verdict;
 }
 
@@ -68,8 +69,6 @@ export interface StabilityPart {
 
 export type TunePart = TunedPart | RandomPart | PairsPart | StabilityPart;
 
-export const BASES = ['kivi', 'token'] as const;
-
 /** The parts of the benchmark on one model; texts are read and sensitivities measured once for all of them. */
 export class TuneParts implements Disposable {
   readonly #model: LoadedModel;
@@ -85,39 +84,40 @@ export class TuneParts implements Disposable {
     this.#size = size;
   }
 
-  async tuned(memory: number): Promise<TunedPart> {
-    const plan = this.#plan(memory);
+  async tuned(goal: Goal): Promise<TunedPart> {
+    const plan = this.#plan(goal);
     const found = await search(await this.#evaluator('search'), plan, this.#layers);
-    if (!found.best) throw new Error(`nothing found within ${memory} bytes`);
+    if (!found.best) throw goalNotMet(plan, (await this.#evaluator('search')).all);
     const heldOut = await this.#evaluator('heldOut');
     const verdict = await verify(this.#model, heldOut, found.best.recipe, plan);
     return {
       kind: 'tuned',
-      memory,
+      goal,
       full: (await heldOut.measure('full')).held,
       recipe: named(found.best.recipe, this.#model.shape.fingerprint),
       searched: found.best,
       front: found.front,
-      groups: found.groups,
+      groups: found.bases.map(({ base, groups }) => ({ base, groups })),
       verdict,
     };
   }
 
   async random(memory: number, count: number): Promise<RandomPart> {
     const evaluator = await this.#evaluator('search');
-    await search(evaluator, this.#plan(memory), this.#layers);
+    await search(evaluator, this.#plan({ memory }), this.#layers);
     const best = bestOf(
       { memory },
-      evaluator.all.filter(({ recipe }) => /^kvtuner\(pairs=/.test(recipe)),
+      evaluator.all.filter(({ recipe }) => /^kvtuner\([^+]*\)$/.test(recipe)),
     );
-    const text = best && /pairs="?([^",)]+)/.exec(best.recipe)?.[1];
-    if (!text) throw new Error(`no table of widths was found within ${memory} bytes`);
-    const bits = bitsOf(parsePairs(text)!);
+    const [step] = best ? parseRecipe(best.recipe) : [];
+    if (!step) throw new Error(`no table of widths was found within ${memory} bytes`);
+    const { pairs: text, base } = step as unknown as { pairs: string; base: Base };
+    const bits = bitsOf(parsePairs(text)!, base);
     const heldOut = await this.#evaluator('heldOut');
-    const searched = await heldOut.measure(recipeOf(text, 'kivi'));
+    const searched = await heldOut.measure(recipeOf(text, base));
     const random: Measured[] = [];
-    for (const pairs of randomTables(this.#layers, bits, count, this.#size.seed))
-      random.push(await heldOut.measure(recipeOf(formatPairs(pairs), 'kivi')));
+    for (const pairs of randomTables(this.#layers, bits, base, count, this.#size.seed))
+      random.push(await heldOut.measure(recipeOf(formatPairs(pairs), base)));
     return { kind: 'random', memory, bits: bits / (2 * this.#layers), searched, random };
   }
 
@@ -160,7 +160,7 @@ export class TuneParts implements Disposable {
   }
 
   /** Measured recipes are remembered, so asking again costs nothing. */
-  async #sensitivity(text: 'search' | 'heldOut', base: string): Promise<Sensitivity> {
+  async #sensitivity(text: 'search' | 'heldOut', base: Base): Promise<Sensitivity> {
     return sensitivity(await this.#evaluator(text), this.#layers, base);
   }
 
@@ -172,11 +172,11 @@ export class TuneParts implements Disposable {
     return this.#open[text];
   }
 
-  #plan(memory: number): TunePlan {
+  #plan(goal: Goal): TunePlan {
     const plan: TunePlan = {
       ...this.#size,
-      goal: { memory },
-      base: 'kivi',
+      goal,
+      bases: ['kivi', 'page'],
       books: this.#books,
       texts: this.#texts,
       tasks: this.#tasks,
@@ -198,25 +198,24 @@ export class TuneParts implements Disposable {
   }
 }
 
-function bitsOf(pairs: readonly Pair[]): number {
-  const held = (bits: number) => (bits === 16 ? EXACT_BITS : bits + PARAMETER_BITS);
-  return pairs.reduce((sum, { k, v }) => sum + held(k) + held(v), 0);
+function bitsOf(pairs: readonly Pair[], base: Base): number {
+  return pairs.reduce((sum, { k, v }) => sum + bitsHeld(k, base) + bitsHeld(v, base), 0);
 }
 
 /** Tables of widths drawn plane by plane, then moved one plane at a time, at random, until they have just as many bits. */
-export function randomTables(layers: number, bits: number, count: number, seed: number): Pair[][] {
+export function randomTables(layers: number, bits: number, base: Base, count: number, seed: number): Pair[][] {
   const draw = new Draw(`tune/tables/${seed}`);
   const tables = new Map<string, Pair[]>();
   for (let tries = 0; tables.size < count && tries < 1e6; tries++) {
     const planes = Array.from({ length: 2 * layers }, () => draw.choice(WIDTHS));
     const pairs = () => Array.from({ length: layers }, (_, l) => ({ k: planes[2 * l]!, v: planes[2 * l + 1]! }));
-    for (let moves = 0; moves < 1000 && bitsOf(pairs()) !== bits; moves++) {
+    for (let moves = 0; moves < 1000 && bitsOf(pairs(), base) !== bits; moves++) {
       const plane = draw.between(0, planes.length - 1);
       const width = draw.choice(WIDTHS);
-      const over = bitsOf(pairs()) > bits;
+      const over = bitsOf(pairs(), base) > bits;
       if (over ? width < planes[plane]! : width > planes[plane]!) planes[plane] = width;
     }
-    if (bitsOf(pairs()) === bits) tables.set(formatPairs(pairs()), pairs());
+    if (bitsOf(pairs(), base) === bits) tables.set(formatPairs(pairs()), pairs());
   }
   if (tables.size < count) throw new Error(`${tables.size} tables of ${bits} bits were drawn, ${count} are needed`);
   return [...tables.values()];

@@ -1,4 +1,5 @@
 import type { Measured } from '../../src/eval/tune/evaluate.ts';
+import type { Goal } from '../../src/eval/tune/goal.ts';
 import type { Rival } from '../../src/eval/tune/verify.ts';
 import { type Block, digits, mebibytes } from './table.ts';
 import type { PairsPart, RandomPart, StabilityPart, TunedPart, TunePart } from './tune-parts.ts';
@@ -11,7 +12,7 @@ export function tuneTables(parts: readonly TunePart[], code: (text: string) => s
     if (part.kind === 'pairs') return [pairsTable(part)];
     return part.kind === 'stability' ? [stabilityTable(part)] : [];
   });
-  return [...(tuned.length > 0 ? [summary(tuned, code)] : []), ...tuned.map(part => oneLimit(part, code)), ...others];
+  return [...(tuned.length > 0 ? [summary(tuned, code)] : []), ...tuned.map(part => oneGoal(part, code)), ...others];
 }
 
 const kl = (value: number): string => (value < 1e-9 ? '0' : value.toPrecision(2));
@@ -26,13 +27,16 @@ function ahead({ tuned, rivals }: TunedPart['verdict']): string[] {
   ]);
 }
 
+const goalText = (goal: Goal): string =>
+  'memory' in goal ? `${mebibytes(goal.memory)} MiB` : `agreement ${percent(goal.agreement)} %`;
+
 function summary(parts: readonly TunedPart[], code: (text: string) => string): Block {
   const won = parts.filter(({ verdict }) => verdict.beatsAll).length;
-  const rows = parts.map(({ memory, full, recipe, verdict }) => {
+  const rows = parts.map(({ goal, full, recipe, verdict }) => {
     const [next] = verdict.rivals;
     return [
-      `${mebibytes(memory)} MiB`,
-      percent(memory / full),
+      goalText(goal),
+      percent(verdict.tuned.held / full),
       code(recipe),
       kl(verdict.tuned.kl),
       verdict.tuned.of > 0 ? right(verdict.tuned) : '',
@@ -40,15 +44,15 @@ function summary(parts: readonly TunedPart[], code: (text: string) => string): B
       verdict.beatsAll ? 'yes' : `no: ${ahead(verdict).join(', ')}`,
     ];
   });
-  const caption = `Held-out text and tasks: the tuned recipe beats every method alone, at equal bytes, at ${won} of ${parts.length} limits.`;
+  const caption = `Held-out text and tasks: the tuned recipe beats every method alone, at equal bytes, for ${won} of ${parts.length} goals.`;
   return {
     caption,
-    head: ['limit', '% of full', 'tuned', 'KL', 'tasks', 'best alone, KL', 'beats all'],
+    head: ['goal', '% of full held', 'tuned', 'KL', 'tasks', 'best alone, KL', 'beats all'],
     rows,
   };
 }
 
-function oneLimit({ memory, full, verdict, searched }: TunedPart, code: (text: string) => string): Block {
+function oneGoal({ goal, full, verdict, searched }: TunedPart, code: (text: string) => string): Block {
   const { tuned, rivals, out } = verdict;
   const row = (one: Rival) => [
     one.method,
@@ -61,7 +65,7 @@ function oneLimit({ memory, full, verdict, searched }: TunedPart, code: (text: s
   ];
   const none = out.length > 0 ? ` No setting holds so little: ${out.join(', ')}.` : '';
   return {
-    caption: `${mebibytes(memory)} MiB, held out (KL ${kl(searched.kl)} on what was searched).${none}`,
+    caption: `${goalText(goal)}, held out (KL ${kl(searched.kl)} on what was searched).${none}`,
     head: ['', 'recipe', 'held MiB', '% of full', 'top-1 %', 'KL', 'tasks'],
     rows: [tuned, ...rivals].map(row),
   };

@@ -42,6 +42,14 @@ export const choice = (names: readonly string[]): Accepts => ({
   what: names,
   parse: text => (names.includes(text) ? text : undefined),
 });
+/** Some of the names, commas between. */
+export const names = (all: readonly string[]): Accepts => ({
+  what: `${all.join(', ')}, or several with commas between`,
+  parse(text) {
+    const given = text.split(',').map(name => name.trim());
+    return given.every(name => all.includes(name)) ? [...new Set(given)] : undefined;
+  },
+});
 export const text: Accepts = { what: 'text', parse: given => given };
 export const nonEmpty: Accepts = { what: 'text that is not empty', parse: given => (given === '' ? undefined : given) };
 
@@ -242,7 +250,8 @@ export function addOptions(command: Command, options: readonly CliOption[]): Com
     const long = option.flags.split(/[ ,]/)[0]!;
     const { accepts } = option;
     const made = new Option(option.flags, help(option));
-    if (option.default !== undefined) made.default(option.default);
+    const { default: usual } = option;
+    if (usual !== undefined) made.default(usual, Array.isArray(usual) ? usual.join(',') : undefined);
     if (accepts) {
       let given: unknown[] = [];
       made.argParser((value: string, before: unknown) => {

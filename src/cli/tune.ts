@@ -7,6 +7,7 @@ import { findTask } from '../eval/tasks/index.ts';
 import type { Measured } from '../eval/tune/evaluate.ts';
 import type { TunePlan } from '../eval/tune/plan.ts';
 import { tune as runTune, type TuneResult } from '../eval/tune/tune.ts';
+import { BASES } from '../methods/format/kvtuner.ts';
 import { SANE } from '../methods/sane.ts';
 import { resolveModel } from '../model/hub/catalogue.node.ts';
 import { BUNDLED } from './eval.ts';
@@ -16,11 +17,11 @@ import {
   addOptions,
   bytes,
   type CliOption,
-  choice,
   ENGINE_OPTIONS,
   JSON_OUTPUT,
   LOAD_OPTIONS,
   MODEL,
+  names,
   nonEmpty,
   number,
   pick,
@@ -80,10 +81,10 @@ const OWN: readonly CliOption[] = [
   },
   {
     key: 'base',
-    flags: '--base <quantizer>',
-    description: 'of the layers: kivi, or a group a token and head',
-    accepts: choice(['kivi', 'token']),
-    default: 'kivi',
+    flags: '--base <quantizers>',
+    description: 'of the tables of widths, as the option base of kvtuner says; each has its sensitivities measured',
+    accepts: names(BASES),
+    default: ['kivi', 'page'],
   },
   {
     key: 'text',
@@ -163,9 +164,10 @@ async function planOf(options: Record<string, unknown>, goal: TunePlan['goal'], 
   const { bundledCorpus } = await import('../eval/corpus.node.ts');
   const path = options.text as string | undefined;
   const books = path === undefined || bundled ? await bundledCorpus() : [];
-  const { length, steps, windows, heldOut, trials, base, seed, n } = options as unknown as TunePlan;
+  const { length, steps, windows, heldOut, trials, seed, n } = options as unknown as TunePlan;
+  const bases = options.base as TunePlan['bases'];
   return {
-    ...{ goal, length, steps, windows, heldOut, trials, base, seed, n, books },
+    ...{ goal, length, steps, windows, heldOut, trials, bases, seed, n, books },
     texts: path === undefined ? { search: books.slice(0, -1).join('\n\n'), heldOut: books.at(-1)! } : await split(path),
     // Only the bundled model is known to master tasks with the full cache.
     tasks: bundled ? ['niah-number', 'niah-multikey', 'vt-1x4'].map(findTask) : [],
@@ -215,9 +217,10 @@ function report(
     ...row(each),
     ...(tuned.of > 0 ? [`${each.right}/${each.of}`] : []),
   ];
+  const groups = found.bases.map(({ base, groups }) => `${groups.length} (${base})`).join(' and ');
   const worse = rivals.filter(each => each.kl <= tuned.kl || each.right > tuned.right).map(({ method }) => method);
   return [
-    `Front of the search, ${plan.length} tokens, ${windows.searched} windows, ${found.measured} recipes measured, ${found.groups.length} groups of layers:`,
+    `Front of the search, ${plan.length} tokens, ${windows.searched} windows, ${found.measured} recipes measured, ${groups} groups of layers:`,
     table(['recipe', ...head], found.front.map(row)),
     '',
     `On ${windows.heldOut} windows and tasks that were not searched on, beside the best setting of each method that holds no more:`,

@@ -125,22 +125,27 @@ const kivi: CardBytes = (held, bill) => {
   });
 };
 
-/** KVTuner: KIVI's quantizer with the layer's own pair of widths; 16 bits are exact. */
+/** KVTuner: KIVI's quantizer, or one of larger groups, with the layer's own pair of widths; 16 bits are exact. */
 const kvtuner: CardBytes = (held, bill) => {
   const { headDim: d, options } = held;
+  const kivis = options.base === 'kivi';
+  const groups = {
+    k: options.base === 'token' ? alongChannels(d, d) : alongTokens(d, kivis ? 32 : PAGE),
+    v: alongChannels(d, kivis ? 32 : d),
+  };
   const pairs = [...(options.pairs as string).matchAll(/k(\d+)v(\d+)(?:\*(\d+))?/g)].flatMap(([, k, v, times = '1']) =>
     Array.from({ length: Number(times) }, () => ({ k: Number(k), v: Number(v) })),
   );
   eachView(held, (layer, head) => {
     const n = held.entries(layer, head);
     const { k, v } = pairs[pairs.length === 1 ? 0 : layer]!;
-    const due = kiviDue(n, options.residual);
+    const due = kivis ? kiviDue(n, options.residual) : { k: wholePages(n), v: wholePages(n) };
     addPlanes(
       bill,
       n,
       d,
       { k: k === 16 ? 0 : due.k, v: v === 16 ? 0 : due.v },
-      { k: grouped('k', k, d, alongTokens(d, 32)), v: grouped('v', v, d, alongChannels(d, 32)) },
+      { k: grouped('k', k, d, groups.k), v: grouped('v', v, d, groups.v) },
     );
   });
 };

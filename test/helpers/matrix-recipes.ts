@@ -33,6 +33,7 @@ const BESIDE: Readonly<Record<string, string>> = {
   kvcrush: 'keep=0.4, form=blocks, block=16',
   prefixkv: 'keep=0.4, window=16',
   mikv: 'bitsImportant=4',
+  kvtuner: 'pairs=k4v3, base=page',
 };
 
 /** Settings under which a prefix of the cache may be reused, where the ones above say otherwise. */

@@ -5,7 +5,7 @@ import { Feed, type Pause } from '../feed.ts';
 import { Divergence } from '../meters/divergence.ts';
 import { PromptForks } from '../prompt-forks.ts';
 
-/** What a recipe holds and loses: means over windows. */
+/** What a recipe holds, the mean over windows of text; and what it loses, over all forced tokens. */
 export interface Measured {
   readonly recipe: string;
   /** The most bytes from the end of the prompt to that of the forced tokens, as the allocator counts. */
@@ -14,8 +14,16 @@ export interface Measured {
   readonly kl: number;
 }
 
-interface Window {
+/** A prompt and the tokens that are forced after it. */
+export interface Stretch {
   readonly tokens: readonly number[];
+  /** How many at the end are forced. */
+  readonly steps: number;
+}
+
+interface Window extends Stretch {
+  /** Whether its bytes count: prompts of tasks are of other lengths. */
+  readonly counts: boolean;
   readonly truth: readonly Float32Array[];
 }
 
@@ -24,11 +32,10 @@ const FORKS_SHARE = 0.5;
 /** Forced tokens between two looks at the bytes. */
 const STRIDE = 16;
 
-/** Measures recipes on windows of a text, each recipe once: forced decoding of the last `steps` tokens against the full f32 cache. */
+/** Measures recipes on windows of a text, each recipe once: forced decoding of their last tokens against the full f32 cache. */
 export class Evaluator implements Disposable {
   readonly #model: LoadedModel;
   readonly #windows: readonly Window[];
-  readonly #steps: number;
   readonly #pause: Pause | undefined;
   readonly #known = new Map<string, Measured>();
   /** Prompts that have been read, by window and what they were read under, the longest unused first. */
@@ -36,27 +43,29 @@ export class Evaluator implements Disposable {
   /** Windows that have been run. */
   runs = 0;
 
-  private constructor(model: LoadedModel, windows: readonly Window[], steps: number, pause?: Pause) {
+  private constructor(model: LoadedModel, windows: readonly Window[], pause?: Pause) {
     this.#model = model;
     this.#windows = windows;
-    this.#steps = steps;
     this.#pause = pause;
   }
 
-  /** @param windows token lists, each longer than `steps` */
+  /**
+   * @param text token lists, each longer than `steps`
+   * @param tasks prompts with their answers: they count in what is lost
+   */
   static async open(
     model: LoadedModel,
-    windows: readonly (readonly number[])[],
+    text: readonly (readonly number[])[],
     steps: number,
-    pause?: Pause,
+    { tasks = [], pause }: { readonly tasks?: readonly Stretch[]; readonly pause?: Pause } = {},
   ): Promise<Evaluator> {
-    const opened: Window[] = [];
-    for (const tokens of windows) {
+    const windows: Window[] = [];
+    for (const stretch of [...text.map(tokens => ({ tokens, steps, counts: true })), ...tasks]) {
       const truth: Float32Array[] = [];
-      await feedWindow(model, FULL, tokens, steps, (_, logits) => void truth.push(logits.slice()), pause);
-      opened.push({ tokens, truth });
+      await feedWindow(model, FULL, stretch, (_, logits) => void truth.push(logits.slice()), pause);
+      windows.push({ counts: false, ...stretch, truth });
     }
-    return new Evaluator(model, opened, steps, pause);
+    return new Evaluator(model, windows, pause);
   }
 
   get all(): readonly Measured[] {
@@ -71,21 +80,23 @@ export class Evaluator implements Disposable {
     if (known) return known;
     const sum = new Divergence();
     let held = 0;
-    for (const [i, { tokens, truth }] of this.#windows.entries()) {
-      const compare = (at: number, logits: Float32Array) => sum.add(truth[at]!, logits);
-      const forks = whole ? null : await this.#forksOf(setting, i, tokens);
-      held += forks
-        ? await forkWindow(forks, setting, tokens, this.#steps, compare)
-        : await feedWindow(this.#model, setting, tokens, this.#steps, compare, this.#pause);
+    for (const [i, window] of this.#windows.entries()) {
+      const compare = (at: number, logits: Float32Array) => sum.add(window.truth[at]!, logits);
+      const forks = whole ? null : await this.#forksOf(setting, i, window);
+      const most = forks
+        ? await forkWindow(forks, setting, window, compare)
+        : await feedWindow(this.#model, setting, window, compare, this.#pause);
+      if (window.counts) held += most;
       this.runs++;
     }
+    const counted = this.#windows.filter(({ counts }) => counts).length;
     const { agreement, kl } = sum.result();
-    const measured = { recipe: setting.kv ? setting.name : 'full', held: held / this.#windows.length, agreement, kl };
+    const measured = { recipe: setting.kv ? setting.name : 'full', held: held / counted, agreement, kl };
     this.#known.set(key, measured);
     return measured;
   }
 
-  async #forksOf(setting: CacheSetting, window: number, tokens: readonly number[]): Promise<PromptForks | null> {
+  async #forksOf(setting: CacheSetting, window: number, { tokens, steps }: Stretch): Promise<PromptForks | null> {
     const name = PromptForks.nameOf(this.#model, setting);
     if (name === null) return null;
     const key = `${window} ${name}`;
@@ -93,7 +104,7 @@ export class Evaluator implements Disposable {
     this.#forks.delete(key);
     if (!forks) {
       this.#makeRoom();
-      forks = await PromptForks.read(this.#model, setting, tokens.slice(0, -this.#steps), this.#pause);
+      forks = await PromptForks.read(this.#model, setting, tokens.slice(0, -steps), this.#pause);
     }
     this.#forks.set(key, forks);
     return forks;
@@ -119,8 +130,7 @@ export class Evaluator implements Disposable {
 async function forkWindow(
   forks: PromptForks,
   setting: CacheSetting,
-  tokens: readonly number[],
-  steps: number,
+  { tokens, steps }: Stretch,
   sink: (at: number, logits: Float32Array) => void,
 ): Promise<number> {
   const first = tokens.length - steps - 1;
@@ -133,8 +143,7 @@ async function forkWindow(
 async function feedWindow(
   model: LoadedModel,
   setting: CacheSetting,
-  tokens: readonly number[],
-  steps: number,
+  { tokens, steps }: Stretch,
   sink: (at: number, logits: Float32Array) => void,
   pause?: Pause,
 ): Promise<number> {

@@ -21,13 +21,13 @@ test('within bytes the least loss; at an agreement the fewest bytes; ties by the
 
 test('a lane learns how far its promises are off', () => {
   const table = (bits: number, damage: number) => ({ pairs: [{ k: 4, v: 4 } as const], bits, damage });
-  // One layer: 64 bits an element pair. Half of what is kept stays exact, which the lane does not know at first.
-  const lane = new Lane('', measured(1000, 0), 1, 0, 0);
   const tried = table(16, 0.2);
+  // One layer: 64 bits an element pair. Half of what is kept stays exact, which the lane does not know at first.
+  const lane = new Lane('', measured(1000, 0), { base: 'kivi', groups: [[0]], choices: [], front: [tried] }, 1, 0, 0);
   expect(lane.held(tried)).toBeCloseTo(250, 9);
   lane.learn(tried, measured(625, 0.4), true);
   expect(lane.held(tried)).toBeCloseTo(625, 9);
   expect(lane.held(table(32, 0.1))).toBeCloseTo(750, 9);
   expect(lane.kl(table(32, 0.1))).toBeCloseTo(0.2, 9);
-  expect(lane.next({ memory: 700 }, [tried])).toBeNull();
+  expect(lane.next({ memory: 700 })).toBeNull();
 });

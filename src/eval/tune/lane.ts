@@ -1,15 +1,23 @@
+import type { Base } from '../../methods/format/kvtuner.ts';
 import type { Table } from './choices.ts';
 import type { Measured } from './evaluate.ts';
 import type { Goal } from './goal.ts';
+import type { Space } from './space.ts';
 
-/** Bits of an element in exact pages, and of a scale with an offset beside a code. */
-export const EXACT_BITS = 32;
-export const PARAMETER_BITS = 32 / 32;
+const EXACT_BITS = 32;
+/** A scale with an offset, in groups of 32 elements, or of a page's keys and a head of 64 values. */
+const PARAMETER_BITS: Readonly<Record<Base, number>> = { kivi: 32 / 32, page: 32 / 64, token: 32 / 64 };
+
+/** Bits that an element of a plane takes, its parameters included. */
+export function bitsHeld(bits: number, base: Base): number {
+  return bits === 16 ? EXACT_BITS : bits + PARAMETER_BITS[base];
+}
 
 /** What tables promise after one method that drops tokens, or after none: corrected by what has been measured of them. */
 export class Lane {
   /** The recipe before the table; empty: none. */
   readonly before: string;
+  readonly space: Space;
   readonly #base: Measured;
   readonly #fullBits: number;
   readonly #tried = new Set<string>();
@@ -26,8 +34,9 @@ export class Lane {
    * @param exact a first guess of the share of entries that stay exact
    * @param allowed a first guess of the divergence that meets the agreement asked for
    */
-  constructor(before: string, base: Measured, layers: number, exact: number, allowed: number) {
+  constructor(before: string, base: Measured, space: Space, layers: number, exact: number, allowed: number) {
     this.before = before;
+    this.space = space;
     this.#base = base;
     this.#fullBits = 2 * EXACT_BITS * layers;
     this.#exact = Math.min(0.9, exact);
@@ -42,14 +51,19 @@ export class Lane {
     return this.#base.kl + damage * this.#worse;
   }
 
+  /** Tables measured so far. */
+  get trials(): number {
+    return this.#tried.size;
+  }
+
   tried({ pairs }: Table): boolean {
     return this.#tried.has(JSON.stringify(pairs));
   }
 
   /** The most promising table that has not been tried. */
-  next(goal: Goal, front: readonly Table[]): Table | null {
+  next(goal: Goal): Table | null {
     let best: Table | null = null;
-    for (const table of front) {
+    for (const table of this.space.front) {
       if (this.tried(table)) continue;
       const [fits, first] =
         'memory' in goal

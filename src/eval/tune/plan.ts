@@ -1,5 +1,6 @@
 import type { LoadedModel } from '../../engine/loaded-model.ts';
 import { KvasirError } from '../../errors.ts';
+import type { Base } from '../../methods/format/kvtuner.ts';
 import type { Task } from '../tasks/types.ts';
 import type { Goal } from './goal.ts';
 
@@ -21,11 +22,12 @@ export interface TunePlan {
   readonly heldOut: number;
   /** Recipes measured in the search, after the sensitivities. */
   readonly trials: number;
-  readonly base: 'kivi' | 'token';
+  /** Quantizers of the tables of widths, each with sensitivities of its own. */
+  readonly bases: readonly Base[];
   readonly seed: number;
   /** What is searched on, and what the result is held against; they share nothing. */
   readonly texts: { readonly search: string; readonly heldOut: string };
-  /** Held against these too, `n` instances each; none: text alone. */
+  /** Searched on and held against too, with other instances: one each, and `n`; none: text alone. */
   readonly tasks: readonly Task[];
   readonly n: number;
   readonly books: readonly string[];

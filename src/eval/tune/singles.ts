@@ -40,7 +40,10 @@ const OWN: readonly Single[] = [
   ]),
   ladder(
     'kvtuner',
-    ['k8v8', 'k8v4', 'k4v4', 'k4v3', 'k3v3', 'k4v2', 'k3v2', 'k2v2'].map(pairs => `pairs=${pairs}`),
+    ['k8v8', 'k8v4', 'k4v4', 'k4v3', 'k3v3', 'k4v2', 'k3v2', 'k2v2'].flatMap(pairs => [
+      `pairs=${pairs}`,
+      `pairs=${pairs}, base=page`,
+    ]),
   ),
   ladder('minicache', ['start=0.5', 'start=0, retain=share', 'start=0, retain=share, bits=8']),
   ladder('xkv', ['ratioK=0.25, ratioV=0.375', 'ratioK=0.125, ratioV=0.1875', 'ratioK=0.06, ratioV=0.09']),

@@ -14,7 +14,7 @@ beforeAll(async () => {
   const [search, , heldOut] = await bundledCorpus();
   plan = {
     goal: { agreement: 0.5 },
-    ...{ length: 256, steps: 8, windows: 1, heldOut: 1, trials: 6, base: 'kivi', seed: 0 },
+    ...{ length: 256, steps: 8, windows: 1, heldOut: 1, trials: 6, bases: ['kivi', 'page'], seed: 0 },
     texts: { search: search!.slice(0, 8000), heldOut: heldOut!.slice(0, 8000) },
     ...{ tasks: [], n: 1, books: [] },
   };
@@ -38,8 +38,11 @@ test('an agreement is met with less than all bytes; the same seed finds the same
   expect(a.found.best!.agreement).toBeGreaterThanOrEqual(0.5);
   expect(a.found.best!.held).toBeLessThan(a.full);
   expect(a.recipe).toBe(b.recipe);
-  expect(a.found.groups.flat().sort()).toEqual([0, 1]);
-  expect(a.found.sensitivity.k.map(line => line.length)).toEqual([4, 4]);
+  expect(a.found.bases.map(({ base }) => base)).toEqual(['kivi', 'page']);
+  for (const { groups, sensitivity } of a.found.bases) {
+    expect(groups.flat().sort()).toEqual([0, 1]);
+    expect(sensitivity.k.map(line => line.length)).toEqual([4, 4]);
+  }
 }, 60_000);
 
 test('what cannot be met is refused, saying how near it came', async () => {

@@ -4,6 +4,7 @@ import type { Pause } from '../feed.ts';
 import { Evaluator, windowsIn } from './evaluate.ts';
 import { checkTune, type TunePlan } from './plan.ts';
 import { type Found, goalNotMet, search } from './search.ts';
+import { searchedAnswers } from './task-samples.ts';
 import { type Verdict, verify } from './verify.ts';
 
 export interface TuneResult {
@@ -37,10 +38,11 @@ export async function tune(model: LoadedModel, plan: TunePlan, events: TuneEvent
     cut(texts.heldOut, heldOut, 'text held out'),
   ];
   const progress = (what: string, done: number, total: number) => events.onProgress?.(what, done, total);
-  using evaluator = await Evaluator.open(model, searched, steps, events.pause);
+  const pause = events.pause && { pause: events.pause };
+  using evaluator = await Evaluator.open(model, searched, steps, { tasks: searchedAnswers(model, plan), ...pause });
   const found = await search(evaluator, plan, model.shape.layers, progress);
   if (!found.best) throw goalNotMet(plan, evaluator.all);
-  using other = await Evaluator.open(model, held, steps, events.pause);
+  using other = await Evaluator.open(model, held, steps, pause);
   const verdict = await verify(model, other, found.best.recipe, plan, progress, events.pause);
   return {
     recipe: named(found.best.recipe, model.shape.fingerprint),

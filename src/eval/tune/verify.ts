@@ -3,11 +3,12 @@ import { SANE } from '../../methods/sane.ts';
 import { type CacheSetting, cacheSetting, FULL } from '../cache-setting.ts';
 import type { Pause } from '../feed.ts';
 import { forced } from '../meters/exact.ts';
-import { createTools, generate, type Sample } from '../tools.ts';
+import type { Sample } from '../tools.ts';
 import type { Evaluator, Measured } from './evaluate.ts';
 import { bestOf } from './goal.ts';
 import type { TunePlan } from './plan.ts';
 import { measureSingle, singles } from './singles.ts';
+import { samplesOf } from './task-samples.ts';
 
 export interface Rival extends Measured {
   readonly method: string;
@@ -46,7 +47,7 @@ export async function verify(
     return right;
   };
   const tasks: { task: string; right: number; of: number; samples: readonly Sample[] }[] = [];
-  for (const [task, samples] of samplesOf(model, plan))
+  for (const [task, samples] of samplesOf(model, plan, 'held out'))
     tasks.push({ task, right: await count(FULL, samples), of: samples.length, samples });
   const sound = tasks.filter(({ right, of }) => right >= SANE * of).flatMap(({ samples }) => samples);
   const score = async (measured: Measured, method: string): Promise<Rival> => ({
@@ -71,19 +72,4 @@ export async function verify(
   const beatsAll = rivals.every(rival => tuned.kl < rival.kl && tuned.right >= rival.right);
   const full = tasks.map(({ task, right, of }) => ({ task, right, of }));
   return { tuned, rivals, out, full, beatsAll };
-}
-
-/** Other instances than those of evaluations with small seeds. */
-const HELD_OUT_SEED = 1_000_003;
-
-function samplesOf(model: LoadedModel, plan: TunePlan): [task: string, samples: Sample[]][] {
-  const { tasks, n, length, books, seed } = plan;
-  if (tasks.length === 0) return [];
-  const { tokenizer, info } = model;
-  const setup = { tokenizer, chat: info.hasChatTemplate, phrasing: 'training' as const, books };
-  const tools = createTools(setup);
-  return tasks.map(task => [
-    task.name,
-    Array.from({ length: n }, (_, i) => generate(task, length, HELD_OUT_SEED + seed, i, tools, setup)),
-  ]);
 }

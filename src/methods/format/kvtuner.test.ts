@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { plainModel } from '../testing.ts';
-import { formatPairs, kvtuner, parsePairs } from './kvtuner.ts';
+import { BASES, formatPairs, kvtuner, parsePairs } from './kvtuner.ts';
 import { TrackedLayer } from './testing.ts';
 
 const model = plainModel({ layers: 3, kvHeads: 2, headDim: 64 });
@@ -90,8 +90,21 @@ test('base=token: a group a head, all whole pages', () => {
   expect(tracked.pages[0]![0]!.k).toEqual({ kind: 'scalar', parts: [{ bits: 4, along: 'channel', group: 64 }] });
 });
 
+test('base=page: keys along a page, values a group a head, all whole pages', () => {
+  const policy = create({ pairs: 'k4v3', base: 'page' });
+  const tracked = new TrackedLayer(model);
+  tracked.prompt(policy, 130);
+  tracked.decode(policy, 70);
+  expect(tracked.encodedPositions(0, 'k')).toEqual(upTo(192));
+  expect(tracked.encodedPositions(1, 'v')).toEqual(upTo(192));
+  expect(tracked.pages[0]![0]).toMatchObject({
+    k: { kind: 'scalar', parts: [{ bits: 4, along: 'token', group: 64 }] },
+    v: { kind: 'scalar', parts: [{ bits: 3, along: 'channel', group: 64 }] },
+  });
+});
+
 test('prompts cut anywhere and decoding end in the same pages, each element encoded once', () => {
-  for (const base of ['kivi', 'token']) {
+  for (const base of BASES) {
     const policy = create({ pairs: 'k4v2', base });
     const whole = new TrackedLayer(model);
     whole.prompt(policy, 700);

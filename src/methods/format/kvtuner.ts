@@ -15,6 +15,10 @@ export interface Pair {
 
 const PAIR = /^k(2|3|4|8|16)v(2|3|4|8|16)(?:\*([1-9]\d{0,3}))?$/;
 
+/** What stores a plane of a layer in so many bits. */
+export const BASES = ['kivi', 'page', 'token'] as const;
+export type Base = (typeof BASES)[number];
+
 const options = z.object({
   pairs: z
     .string()
@@ -26,15 +30,17 @@ const options = z.object({
       'Bits of keys and values: 2, 3, 4, 8 or 16 (exact); one pair for all layers or one a layer: "k8v4*2 k4v2*8"',
     ),
   base: z
-    .enum(['kivi', 'token'])
+    .enum(BASES)
     .default('kivi')
-    .describe('kivi: keys along channels, values along tokens, groups of 32; token: both along tokens, a group a head'),
+    .describe(
+      'kivi: keys along channels, values along tokens, groups of 32; page: the same with groups of a page and of a head; token: both along tokens, a group a head',
+    ),
   residual: z
     .int()
     .min(PAGE_TOKENS)
     .multipleOf(PAGE_TOKENS)
     .default(64)
-    .describe('Entries at the end that stay exact, base=kivi; base=token keeps the growing page alone'),
+    .describe('Entries at the end that stay exact, base=kivi; the others keep the growing page alone'),
   model: z
     .string()
     .regex(/^[0-9a-f]{8,64}$/, { error: 'the first 8 to 64 hex digits of a fingerprint' })
@@ -46,7 +52,7 @@ const options = z.object({
  * KVTuner (arXiv 2502.04420, section 5): every layer has its own widths of keys and values, found beforehand; nothing is decided
  * while running. `kvasir tune` finds them. The base quantizers are KIVI's (section 3 of its paper; the authors keep 32 entries
  * exact, a page has 64) and one asymmetric group a token and head; minima are real-valued, not the authors' integer zero points;
- * 3 bits are not among the authors' widths.
+ * 3 bits and base=page, whose parameters take half of KIVI's bytes, are not the authors'.
  */
 export const kvtuner = defineMethod({
   name: 'kvtuner',
@@ -83,17 +89,17 @@ export const kvtuner = defineMethod({
   },
 });
 
-function formatsOf({ k, v }: Pair, base: 'kivi' | 'token', model: ModelShape): { k?: ScalarFormat; v?: ScalarFormat } {
-  const { headDim } = model;
+function formatsOf({ k, v }: Pair, base: Base, { headDim }: ModelShape): { k?: ScalarFormat; v?: ScalarFormat } {
   const scalar = (bits: ScalarBits, along: 'token' | 'channel', group: number): ScalarFormat => ({
     kind: 'scalar',
     parts: [{ bits, along, group }],
   });
-  const token = (bits: ScalarBits) =>
-    scalar(bits, 'channel', base === 'token' ? headDim : channelGroup('kvtuner', 32, headDim));
+  const group = base === 'kivi' ? channelGroup('kvtuner', 32, headDim) : headDim;
   return {
-    ...(k !== 16 && { k: base === 'token' ? token(k) : scalar(k, 'token', 32) }),
-    ...(v !== 16 && { v: token(v) }),
+    ...(k !== 16 && {
+      k: base === 'token' ? scalar(k, 'channel', group) : scalar(k, 'token', base === 'kivi' ? 32 : PAGE_TOKENS),
+    }),
+    ...(v !== 16 && { v: scalar(v, 'channel', group) }),
   };
 }
 
