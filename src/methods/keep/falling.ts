@@ -19,5 +19,6 @@ export function fallingBudgets(sizes: readonly number[], mean: number, least: nu
     last = Math.min(room, down((mean - (1 - depth) * room) / depth));
   }
   const step = Math.floor((first - last) / steps);
-  return sizes.map((_, g) => first - g * step);
+  // As in the public code what does not divide into steps stays unspent: the last group gets no more than it should.
+  return sizes.map((_, g) => (g === steps ? last : first - g * step));
 }

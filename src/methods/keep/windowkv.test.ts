@@ -87,6 +87,8 @@ describe('budgets', () => {
   test('of the public code where the groups are alike', () => {
     // last = floor(b m / 14), first = 2b - last, step = floor((first - last) / (groups - 1)), as released.
     expect(fallingBudgets([8, 8, 8, 8], 1000, 571, 1e6)).toEqual([1429, 1143, 857, 571]);
+    // The last group has its own budget also where the steps do not come out even.
+    expect(fallingBudgets([1, 1, 1, 1], 60, 8, 1e6)).toEqual([112, 78, 44, 8]);
   });
 
   test('fall, have the mean within one step, and fit what there is', () => {
