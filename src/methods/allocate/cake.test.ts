@@ -41,6 +41,9 @@ describe('settle', () => {
     expect(settle([Math.log(1), Math.log(3)], 100, [1000, 1000])).toEqual([25, 75]);
     expect(settle([Math.log(1), Math.log(1), Math.log(2)], 100, [90, 90, 20])).toEqual([40, 40, 20]);
     expect(settle([-2000, 0], 100, [1000, 1000])).toEqual([1, 99]);
+    // 35 that do not fit are dealt out before the one that rounding has left, as by the public code.
+    const weights = [0, 0, 0, 0, 127.33, 136.66].map(Math.log);
+    expect(settle(weights, 264, Array(6).fill(114))).toEqual([10, 9, 9, 8, 114, 114]);
   });
 });
 
