@@ -30,14 +30,19 @@ def rows(seed, count, width):
     return torch.tensor(values, dtype=torch.float32).view(count, width)
 
 
+def stub(name, *classes, **members):
+    """Stands for a package of which a checkout only inherits from `classes`, or that it has to call as `members`."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        sys.modules.setdefault(".".join(parts[:end]), types.ModuleType(".".join(parts[:end])))
+    for member, value in {**{each: type(each, (), {}) for each in classes}, **members}.items():
+        setattr(sys.modules[name], member, value)
+
+
 def module(checkout, path, **stubs):
     """A file of a checkout as a module; `stubs` stand for packages whose classes it only inherits from."""
-    for name, members in stubs.items():
-        parts = name.split("__")
-        for end in range(1, len(parts) + 1):
-            sys.modules.setdefault(".".join(parts[:end]), types.ModuleType(".".join(parts[:end])))
-        for member in members:
-            setattr(sys.modules[".".join(parts)], member, type(member, (), {}))
+    for name, classes in stubs.items():
+        stub(name.replace("__", "."), *classes)
     file = pathlib.Path(checkout) / path
     spec = importlib.util.spec_from_file_location(file.stem, file)
     loaded = importlib.util.module_from_spec(spec)
@@ -69,6 +74,14 @@ def write(name, cases):
     """Beside this file, a case a line."""
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
     (pathlib.Path(__file__).parent / name).write_text(f"[\n{lines}\n]\n")
+
+
+def attention(q, k):
+    """Causal probabilities [1, heads, count, count] of `tensors`."""
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+    logits = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+    mask = torch.full(logits.shape[-2:], float("-inf")).triu(1)
+    return (logits + mask).softmax(-1)
 
 
 def tensors(seed, count, heads, kv_heads, dim):

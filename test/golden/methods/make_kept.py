@@ -9,23 +9,14 @@ nothing, so that hidden states are the queries. Tensors come from mulberry32 and
 """
 
 import json
-import math
 import pathlib
 from types import SimpleNamespace
 
 import torch
-from draw import tensors
+from draw import attention, tensors
 from kvpress import AdaKVPress, ObservedAttentionPress, PyramidKVPress, SnapKVPress, StreamingLLMPress, TOVAPress
 
 DIM = 16
-
-
-def attention(q, k):
-    """Causal probabilities [1, heads, rows, rows]."""
-    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    logits = q @ k.transpose(2, 3) / math.sqrt(DIM)
-    mask = torch.full(logits.shape[-2:], float("-inf")).triu(1)
-    return (logits + mask).softmax(-1)
 
 
 def layer(heads, kv_heads, index=0, layers=4):
