@@ -96,7 +96,7 @@ HEADER = """
 #include <stdexcept>
 #define OPENVINO_THROW(text) throw std::runtime_error(text)
 namespace ov::genai {
-enum class KVCrushAnchorPointMode { RANDOM, ZEROS, ONES, MEAN, ALTERNATE };
+enum class KVCrushAnchorPointMode { RANDOM, ZEROS, ONES, MEAN, ALTERNATING };
 struct KVCrushConfig {
     size_t budget = 0;
     KVCrushAnchorPointMode anchor_point_mode = KVCrushAnchorPointMode::RANDOM;
@@ -140,8 +140,7 @@ def kvcrush(checkout):
         (folder / "main.cpp").write_text(MAIN)
         program = folder / "kvcrush"
         files = [folder / "main.cpp", source / "continuous_batching/kvcrush.cpp"]
-        # Where the header stands depends on the release.
-        include = [f"-I{path}" for path in (folder, source, checkout / "src/cpp/include")]
+        include = [f"-I{path}" for path in (folder, source)]
         subprocess.run(["g++", "-std=c++17", "-w", *include, *files, "-o", program], check=True)
         seed = 100
         for anchor in ANCHORS:
