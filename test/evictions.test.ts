@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { findMethod } from '../src/methods/index.ts';
-import { PlainCache, type PlainRows, plainModel, plainRandom } from '../src/methods/testing.ts';
+import { PlainCache, type PlainRows, plainModel } from '../src/methods/testing.ts';
 import { PlainDecoder } from '../src/methods/testing-step.ts';
+import { goldenTensors } from './helpers/golden-rows.ts';
 
 /** See golden/methods/README.md. */
 interface Case {
@@ -21,15 +22,11 @@ const file = new URL('golden/methods/evictions.json', import.meta.url);
 const cases: readonly Case[] = JSON.parse(readFileSync(file, 'utf8'));
 const headDim = 16;
 
-/** The tensors of make_evictions.py, all tokens; the value of an entry is its number. */
+/** All tokens; the value of an entry is its number. */
 function drawn({ seed, rows, steps, heads, kvHeads }: Case): PlainRows {
-  const random = plainRandom(seed);
-  const count = rows + steps;
-  const fill = (length: number, scale: number) =>
-    Float64Array.from({ length: length * count * headDim }, () => Math.fround(scale * (2 * random() - 1)));
-  const [q, k] = [fill(heads, 4), fill(kvHeads, 1)];
+  const { q, k } = goldenTensors(seed, rows + steps, heads, kvHeads, headDim);
   const v = k.map((_, i) => Math.floor(i / (kvHeads * headDim)));
-  return { q, k, v, hidden: new Float64Array(count) };
+  return { q, k, v, hidden: new Float64Array(rows + steps) };
 }
 
 test('there are cases of each method', () => {

@@ -6,7 +6,8 @@ import { evenness, layerPart } from '../src/engine/retrieve/entropy.ts';
 import { activationQuery, meanQuery, queryStatistics } from '../src/engine/retrieve/probe-query.ts';
 import { boundOf, cosineScores, unitScores } from '../src/engine/retrieve/score.ts';
 import { mpcache } from '../src/methods/keep/mpcache.ts';
-import { plainModel, plainRandom } from '../src/methods/testing.ts';
+import { plainModel } from '../src/methods/testing.ts';
+import { goldenRows, goldenTensors } from './helpers/golden-rows.ts';
 
 /** See golden/methods/README.md. */
 interface Choice {
@@ -56,48 +57,35 @@ const bounds = cases.filter(item => item.method === 'leoam');
 const headDim = 16;
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
-/** `rows` of draw.py. */
-function drawn(seed: number, count: number, width: number): Float32Array {
-  const random = plainRandom(seed);
-  const middle = range(width).map(() => 2 * random() - 1);
-  const size = range(width).map(() => 0.5 + 2 * random());
-  return Float32Array.from(
-    { length: count * width },
-    (_, i) => middle[i % width]! + size[i % width]! * (2 * random() - 1) ** 3,
-  );
-}
-
 test('there are cases of each method', () => {
   expect([choices, windows, parts, bounds].map(of => of.length)).toEqual([3, 2, 1, 2]);
 });
 
 describe.each(choices)('mpcache, $rows tokens', ({ seed, rows, heads, runs }) => {
-  /** As `tensors` of draw.py: the last query, and all keys, of a head. */
-  const random = plainRandom(seed);
-  const draw = (scale: number) =>
-    Float32Array.from({ length: rows * heads * headDim }, () => scale * (2 * random() - 1));
-  const [q, k] = [draw(4), draw(1)];
-  const rowOf = (x: Float32Array, row: number, head: number) =>
+  const { q, k } = goldenTensors(seed, rows, heads, heads, headDim);
+  const rowOf = (x: Float64Array, row: number, head: number) =>
     x.subarray((row * heads + head) * headDim, (row * heads + head + 1) * headDim);
 
   test.each(range(heads))('head %i reads the runs that the authors read', head => {
-    const rule = mpcache.create(mpcache.options.parse({ linear: 0.6, adopt: false }), plainModel()).retrieve!(0)!;
-    if (rule.choose.by !== 'levels' || rule.score.by !== 'bounds' || rule.units === 'parked') throw new Error('no runs');
-    const { size } = rule.units;
+    const { retrieve } = mpcache.create(mpcache.options.parse({ linear: 0.6, adopt: false }), plainModel());
+    const { score, choose, units, always } = retrieve!(0)!;
+    if (choose.by !== 'levels' || score.by !== 'bounds' || units === 'parked') throw new Error('no runs');
+    const { size } = units;
+    const query = Float32Array.from(rowOf(q, rows - 1, head));
     const keys = Float32Array.from(range(rows).flatMap(row => [...rowOf(k, row, head)]));
-    const scoresOf = (units: number) => {
-      const of = size * units;
+    const scoresOf = (together: number) => {
+      const of = size * together;
       const each = range(Math.ceil(rows / of)).map(n => boundsOf(keys, headDim, n * of, Math.min(rows, (n + 1) * of)));
       const index = Float32Array.from(each.flatMap(x => [...x]));
-      return unitScores(rule.score as { by: 'bounds' }, rowOf(q, rows - 1, head), { count: each.length, index }, headDim);
+      return unitScores(score, query, { count: each.length, index }, headDim);
     };
-    expect([...chooseLevels(rows / size, rule.choose.levels, scoresOf, rule.always!)]).toEqual(runs[head]);
+    expect([...chooseLevels(rows / size, choose.levels, scoresOf, always!)]).toEqual(runs[head]);
   });
 });
 
 describe.each(windows)('actqkv, $windows windows of $window tokens, weight $weight', golden => {
   const { seed, windows: count, window, width, blocks, upper, weight } = golden;
-  const x = drawn(seed, count * window + blocks + 1, width);
+  const x = goldenRows(seed, count * window + blocks + 1, width);
   const keys = { count: blocks, index: x.subarray(count * window * width, -width) };
   const asked = cosineScores(x.subarray(-width), [keys], width);
   const scoresOf = (query: Float32Array) => cosineScores(query, [keys], width).map((s, i) => s + weight * asked[i]!);
@@ -121,7 +109,7 @@ describe.each(windows)('actqkv, $windows windows of $window tokens, weight $weig
 
 test.each(parts)('actqkv: layers get as many blocks as with the authors', golden => {
   const { seed, layers, history, mean, parts: theirs, ...limits } = golden;
-  const values = drawn(seed, layers, history).map(value => Math.min(1, Math.abs(value) / 4));
+  const values = goldenRows(seed, layers, history).map(value => Math.min(1, Math.abs(value) / 4));
   const histories = range(layers).map(layer => [...values.subarray(layer * history, (layer + 1) * history)]);
   const rule = { by: 'entropy', mean, history, least: limits.least, most: limits.most } as const;
   let left = layers * mean;
@@ -135,7 +123,7 @@ test.each(parts)('actqkv: layers get as many blocks as with the authors', golden
 });
 
 test.each(bounds)('leoam, chunks of $chunk: the bounds of the authors', ({ seed, chunk, lower, upper }) => {
-  const x = drawn(seed, 4 * chunk + 1, headDim);
+  const x = goldenRows(seed, 4 * chunk + 1, headDim);
   const query = x.subarray(-headDim);
   for (const n of range(4)) {
     const of = boundsOf(x, headDim, n * chunk, (n + 1) * chunk);
