@@ -5,8 +5,9 @@ import { PlainKernels, PlainMemory } from '../src/cache/testing.ts';
 import { appendRows, type Model } from '../src/cache/testing-model.ts';
 import { directions } from '../src/engine/program/join-directions.ts';
 import { probeScores, razorProfile } from '../src/methods/calibrate/razor.ts';
+import { razorAttention } from '../src/methods/keep/razor-attention.ts';
 import { angularDistance, distantEntries } from '../src/methods/merge/distant.ts';
-import { plainModel } from '../src/methods/testing.ts';
+import { PlainCache, plainModel } from '../src/methods/testing.ts';
 import { attentionOf } from '../src/methods/testing-cards.ts';
 import { goldenRows, goldenTensors } from './helpers/golden-rows.ts';
 
@@ -26,6 +27,18 @@ interface Heads {
   readonly chosen: Record<Kind, readonly (readonly number[])[]>;
 }
 type Kind = 'echo' | 'induction';
+interface Held {
+  readonly method: 'razor-cache';
+  readonly seed: number;
+  readonly rows: number;
+  readonly kvHeads: number;
+  readonly sinks: number;
+  readonly capacity: number;
+  readonly compensate: boolean;
+  readonly values: readonly number[];
+  /** [kvHeads][headDim] */
+  readonly middle?: readonly (readonly number[])[];
+}
 interface Pair {
   readonly method: 'minicache';
   readonly seed: number;
@@ -40,18 +53,19 @@ interface Pair {
 }
 
 const file = new URL('golden/methods/layers.json', import.meta.url);
-const cases: readonly (Heads | Pair)[] = JSON.parse(readFileSync(file, 'utf8'));
+const cases: readonly (Heads | Held | Pair)[] = JSON.parse(readFileSync(file, 'utf8'));
 const heads = cases.filter(item => item.method === 'razor-attention');
+const held = cases.filter(item => item.method === 'razor-cache');
 const pairs = cases.filter(item => item.method === 'minicache');
+const headDim = 16;
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
 test('there are cases of each method', () => {
-  expect([heads, pairs].map(of => of.length)).toEqual([1, 3]);
+  expect([heads, held, pairs].map(of => of.length)).toEqual([1, 3, 3]);
 });
 
 test.each(heads)('razor-attention: scores and choice of $heads heads on $kvHeads in $layers layers', golden => {
   const { seed, period, rows, layers, kvHeads, shares } = golden;
-  const headDim = 16;
   const model = plainModel({ layers, kvHeads, group: golden.heads / kvHeads, headDim });
   const scores = { echo: [] as number[][], induction: [] as number[][] };
   for (const layer of range(layers)) {
@@ -72,6 +86,24 @@ test.each(heads)('razor-attention: scores and choice of $heads heads on $kvHeads
   const { echo, induction } = shares;
   expect(razorProfile(scores, model, { echo, induction: 0 }).retrieval).toEqual(golden.chosen.echo);
   expect(razorProfile(scores, model, { echo: 0, induction }).retrieval).toEqual(golden.chosen.induction);
+});
+
+test.each(held)('razor-attention: $rows tokens in $capacity entries, a mean for the rest: $compensate', golden => {
+  const { seed, rows, kvHeads, sinks, capacity, compensate, values, middle } = golden;
+  const model = plainModel({ layers: 1, kvHeads, group: 1, headDim });
+  const { q, k } = goldenTensors(seed, rows, kvHeads, kvHeads, headDim);
+  const v = k.map((_, i) => Math.floor(i / (kvHeads * headDim)));
+  const minimum = capacity - sinks - Number(compensate);
+  const options = razorAttention.options.parse({ sinks, minimum, compensate, divisor: 1000 });
+  const profile = { kind: 'razor-attention', fingerprint: model.fingerprint, retrieval: [[]] };
+  const cache = new PlainCache(model);
+  cache.prompt(razorAttention.create(options, model, profile), [{ q, k, v, hidden: new Float64Array(rows) }]);
+  for (const [head, view] of cache.views[0]!.entries()) {
+    expect(view.positions).toHaveLength(values.length);
+    for (const [i, value] of values.entries()) expect(view.v[i * headDim]).toBeCloseTo(value, 4);
+    for (const [c, value] of (middle?.[head] ?? []).entries())
+      expect(view.k[sinks * headDim + c]).toBeCloseTo(value, 5);
+  }
 });
 
 test.each(pairs)('minicache: shared directions, distances and tokens kept apart, t $t, gamma $gamma', golden => {

@@ -31,8 +31,9 @@ from draw import attention, module, stub, tensors, write
 
 usage: python make_layers.py CHECKOUTS      a folder with checkouts named as below; writes layers.json
 
-    golden-stick     github.com/mindspore-ai/golden-stick    commit d3b3e1e (Apache-2.0): RazorAttention's vendor
-    KVCache-Factory  github.com/Zefan-Cai/KVCache-Factory    commit d2a0340: MiniCache, not by its authors
+    golden-stick       github.com/mindspore-ai/golden-stick  commit d3b3e1e (Apache-2.0): RazorAttention's vendor
+    golden-stick-vllm  the same, a release with mindspore_gs/long_context_compress, whose cells drop entries
+    KVCache-Factory    github.com/Zefan-Cai/KVCache-Factory  commit d2a0340: MiniCache, not by its authors
 
     python -m venv venv && venv/bin/pip install torch==2.15.0 numpy
 
@@ -268,6 +269,24 @@ def razor_attention(checkout):
     yield {"method": "razor-attention", **shape, "shares": shares, "sums": sums, "chosen": chosen}
 
 
+def razor_cache(checkout):
+    """What a head without retrieval holds of a prompt: values, which are numbers of tokens, and the key for the middle."""
+    file = next(file for file in checkout.rglob("*.py") if "class DeployRACompressCell" in file.read_text())
+    ops = SimpleNamespace(
+        cat=lambda parts, axis: torch.cat(parts, axis), mean=lambda x, axis, keep_dims: x.mean(axis, keepdim=keep_dims)
+    )
+    cell = definitions(file, ["DeployRACompressCell._compress"], ops=ops).DeployRACompressCell()
+    kv_heads = 2
+    for seed, (count, sinks, capacity, mean) in enumerate([(65, 4, 40, True), (130, 1, 31, True), (130, 4, 50, False)], start=321):
+        _, k = tensors(seed, count, kv_heads, kv_heads, DIM)
+        cell.cfg = SimpleNamespace(sink_size=sinks, local_capacity=capacity)
+        keys = cell._compress(k[0].transpose(0, 1), mean)
+        values = cell._compress(torch.arange(count, dtype=torch.float32).view(-1, 1), mean)
+        shape = {"seed": seed, "rows": count, "kvHeads": kv_heads, "sinks": sinks, "capacity": capacity, "compensate": mean}
+        middle = {"middle": [numbers(head) for head in keys[sinks]]} if mean else {}
+        yield {"method": "razor-cache", **shape, "values": numbers(values), **middle}
+
+
 def minicache(checkout):
     """Rows of the lower and the upper layer as they are read back, angular distances, tokens kept apart."""
     others = module(checkout, "pyramidkv/minicache.py")
@@ -286,7 +305,7 @@ def minicache(checkout):
 
 
 def main(folder):
-    parts = {"golden-stick": razor_attention, "KVCache-Factory": minicache}
+    parts = {"golden-stick": razor_attention, "golden-stick-vllm": razor_cache, "KVCache-Factory": minicache}
     cases = [case for name, make in parts.items() for case in make(pathlib.Path(folder) / name)]
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
     (pathlib.Path(__file__).parent / "layers.json").write_text(f"[\n{lines}\n]\n")
