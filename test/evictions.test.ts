@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { findMethod } from '../src/methods/index.ts';
 import { PlainCache, type PlainRows, plainModel } from '../src/methods/testing.ts';
 import { PlainDecoder } from '../src/methods/testing-step.ts';
-import { goldenTensors } from './helpers/golden-rows.ts';
+import { goldenTensors } from './helpers/golden-tensors.ts';
 
 /** See golden/methods/README.md. */
 interface Case {

@@ -9,7 +9,8 @@ import { razorAttention } from '../src/methods/keep/razor-attention.ts';
 import { angularDistance, distantEntries } from '../src/methods/merge/distant.ts';
 import { PlainCache, plainModel } from '../src/methods/testing.ts';
 import { attentionOf } from '../src/methods/testing-cards.ts';
-import { goldenRows, goldenTensors } from './helpers/golden-rows.ts';
+import { drawnRows } from './helpers/golden-codes.ts';
+import { goldenTensors } from './helpers/golden-tensors.ts';
 
 /** See golden/methods/README.md. */
 interface Heads {
@@ -108,8 +109,8 @@ test.each(held)('razor-attention: $rows tokens in $capacity entries, a mean for 
 
 test.each(pairs)('minicache: shared directions, distances and tokens kept apart, t $t, gamma $gamma', golden => {
   const { seed, rows, width, t, gamma } = golden;
-  const lower = goldenRows(seed, rows, width);
-  const upper = goldenRows(seed + 100, rows, width).map((x, i) => Math.fround(0.5 * lower[i]! + x));
+  const lower = drawnRows(seed, width, rows);
+  const upper = drawnRows(seed + 100, width, rows).map((x, i) => Math.fround(0.5 * lower[i]! + x));
   const memory = new PlainMemory(1 << 20);
   const shape = { slots: 2, kvHeads: 1, headDim: width, rotary: width };
   const cache = new KvCache({ memory, kernels: new PlainKernels(memory), shape, limit: 1 << 19 });

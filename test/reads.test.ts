@@ -7,7 +7,8 @@ import { activationQuery, meanQuery, queryStatistics } from '../src/engine/retri
 import { boundOf, cosineScores, unitScores } from '../src/engine/retrieve/score.ts';
 import { mpcache } from '../src/methods/keep/mpcache.ts';
 import { plainModel } from '../src/methods/testing.ts';
-import { goldenRows, goldenTensors } from './helpers/golden-rows.ts';
+import { drawnRows } from './helpers/golden-codes.ts';
+import { goldenTensors } from './helpers/golden-tensors.ts';
 
 /** See golden/methods/README.md. */
 interface Choice {
@@ -85,7 +86,7 @@ describe.each(choices)('mpcache, $rows tokens', ({ seed, rows, heads, runs }) =>
 
 describe.each(windows)('actqkv, $windows windows of $window tokens, weight $weight', golden => {
   const { seed, windows: count, window, width, blocks, upper, weight } = golden;
-  const x = goldenRows(seed, count * window + blocks + 1, width);
+  const x = drawnRows(seed, width, count * window + blocks + 1);
   const keys = { count: blocks, index: x.subarray(count * window * width, -width) };
   const asked = cosineScores(x.subarray(-width), [keys], width);
   const scoresOf = (query: Float32Array) => cosineScores(query, [keys], width).map((s, i) => s + weight * asked[i]!);
@@ -109,7 +110,7 @@ describe.each(windows)('actqkv, $windows windows of $window tokens, weight $weig
 
 test.each(parts)('actqkv: layers get as many blocks as with the authors', golden => {
   const { seed, layers, history, mean, parts: theirs, ...limits } = golden;
-  const values = goldenRows(seed, layers, history).map(value => Math.min(1, Math.abs(value) / 4));
+  const values = drawnRows(seed, history, layers).map(value => Math.min(1, Math.abs(value) / 4));
   const histories = range(layers).map(layer => [...values.subarray(layer * history, (layer + 1) * history)]);
   const rule = { by: 'entropy', mean, history, least: limits.least, most: limits.most } as const;
   let left = layers * mean;
@@ -123,7 +124,7 @@ test.each(parts)('actqkv: layers get as many blocks as with the authors', golden
 });
 
 test.each(bounds)('leoam, chunks of $chunk: the bounds of the authors', ({ seed, chunk, lower, upper }) => {
-  const x = goldenRows(seed, 4 * chunk + 1, headDim);
+  const x = drawnRows(seed, headDim, 4 * chunk + 1);
   const query = x.subarray(-headDim);
   for (const n of range(4)) {
     const of = boundsOf(x, headDim, n * chunk, (n + 1) * chunk);
