@@ -105,3 +105,35 @@ test.each([
     await engine.dispose();
   }
 });
+
+test('a request that had to wait goes on from the cache of its session, and says why where it cannot', async () => {
+  const other = { tokens: tokens(20, 5), maxTokens: 400 };
+  const { engine, run } = await tight(await leastLimit({ ...other, maxTokens: 400 + 3 * 64 }));
+  try {
+    const session = await engine.openSession('tiny');
+    const turn = async (ask: Ask) => {
+      const ended: string[] = [];
+      const running = run(other).finally(() => ended.push('other'));
+      const { usage } = await run({ ...ask, session }).finally(() => ended.push('turn'));
+      await running;
+      expect(ended).toEqual(['other', 'turn']);
+      return usage;
+    };
+    const first = await run({ tokens: tokens(70, 1), maxTokens: 11, session });
+    const text = [...tokens(70, 1), ...first.tokens];
+    expect(await turn({ tokens: [...text, 5], maxTokens: 100 })).toMatchObject({ cachedTokens: 80 });
+    const kv = 'snapkv(keep=0.5)';
+    const branch = { tokens: [...text.slice(0, 60), 9, 8], maxTokens: 100 };
+    expect(await turn(branch)).toMatchObject({
+      cachedTokens: 60,
+      whyNotCached: expect.stringContaining('the prompt leaves the session'),
+    });
+    expect((await turn({ ...branch, kv })).whyNotCached).toBeUndefined();
+    expect(await turn(branch)).toMatchObject({
+      cachedTokens: 0,
+      whyNotCached: expect.stringContaining(`filled under ${kv}`),
+    });
+  } finally {
+    await engine.dispose();
+  }
+});

@@ -129,7 +129,7 @@ describe('what fails in one request of a batch', () => {
     };
     await answers({ prompt: tokens(40, 1), maxTokens: 80, policy, session: broken }, { ...bystander, session: sound });
     expect([broken.sequence, broken.busy]).toEqual([null, false]);
-    expect(broken.take([1, 2], 'f32', null)).toEqual({ kept: null, why: 'the request before broke off' });
+    expect(broken.look([1, 2], 'f32', null)).toEqual({ kept: null, why: 'the request before broke off' });
     expect(sound.tokens).toEqual([...bystander.prompt, ...alone.slice(0, -1)]);
     sound.close();
   });

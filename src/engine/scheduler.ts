@@ -129,47 +129,54 @@ export class Scheduler {
     }
   }
 
-  /** Gives a request its cache with all the space it may need promised. False: it has to wait for others to end. */
+  /**
+   * Gives a request its cache with all the space it may need promised. False: it has to wait for others to end; its session
+   * still holds what it held, but for what had to be given up before the caches of idle sessions were.
+   */
   #open(request: Request): boolean {
     const format = this.#format(request);
-    const { program } = request;
-    const reuse = request.session?.take(request.prompt, format, program);
-    const taken = reuse?.kept ?? null;
+    const { program, session } = request;
+    const reuse = session?.look(request.prompt, format, program);
+    const shared = reuse?.kept?.shared ?? 0;
+    request.whyNotCached ??= reuse?.why ?? null;
     const sequence =
-      taken?.sequence ??
+      reuse?.kept?.sequence ??
       this.#cache.create({
         pages: program ? program.pages(format) : { formatK: format, formatV: format },
-        owner: request.session?.id ?? 'request',
+        owner: session?.id ?? 'request',
       });
     // How much a recipe leaves of the prompt is not known yet: the answers' rows are promised, and one layer of the prompt.
-    const rest = request.prompt.length - (taken?.shared ?? 0);
+    const rest = request.prompt.length - shared;
     const tokens = (program ? Math.ceil(rest / this.#cache.shape.slots) : request.prompt.length) + answerRows(request);
     for (;;) {
       try {
         if (!request.unpromised) sequence.reserve(tokens);
+        if (reuse) session?.trim(reuse);
         // The full cache has no method to see them, but a session's next turn may have one.
-        if (program || request.session) setSegments(sequence, request.segments, taken?.shared ?? 0);
+        if (program || session) setSegments(sequence, request.segments, shared);
         break;
       } catch (error) {
-        const idle = this.#idleSessions().find(session => session.sequence && session !== request.session);
+        const alone = this.#running.length === 0;
+        const idle = this.#idleSessions().find(other => other.sequence && other !== session);
+        if ((idle || alone) && reuse && session?.trim(reuse)) continue;
         if (idle) {
           idle.drop('the cache of the session was given up to make room for a request');
           continue;
         }
-        const alone = this.#running.length === 0;
         if (alone && program && !request.unpromised) {
           request.unpromised = true;
           continue;
         }
-        sequence.free();
+        if (reuse?.kept) sequence.reserve(0);
+        else sequence.free();
         if (alone) throw error;
         return false;
       }
     }
+    session?.handOver();
     request.sequence = sequence;
     request.run = program && new Run(program, sequence, this.#forward.recipes, request.seed);
-    request.cached = request.done = taken?.shared ?? 0;
-    request.whyNotCached = reuse?.why ?? null;
+    request.cached = request.done = shared;
     return true;
   }
 
@@ -389,10 +396,11 @@ export class Scheduler {
       const at = list.indexOf(request);
       if (at >= 0) list.splice(at, 1);
     }
-    // A prompt stopped on its way through the layers has entries in some slots only: of no use to a session.
-    const useless = request.layerPrefill !== null || (torn && request.program !== null);
     for (const answer of request.answers) this.#decodes.delete(answer);
     const sequences = [request.sequence, ...request.answers.map(answer => answer.sequence)].filter(s => s !== null);
+    // A prompt stopped on its way through the layers has entries in some slots only: of no use to a session.
+    const broken = request.layerPrefill !== null || (torn && request.program !== null);
+    const useless = broken && sequences.length > 0;
     if (request.session) request.session.request = null;
     request.layerPrefill?.dispose();
     request.layerPrefill = null;

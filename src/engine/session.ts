@@ -33,33 +33,44 @@ export class Session {
   }
 
   /**
-   * The kept cache for a new prompt: cut back to what it shares with the prompt where every entry stands for its own token
-   * (under a prefix-stable recipe to whole pages of it); whole where a recipe has dropped or joined entries, and then only if the
-   * prompt goes on from there. At least one prompt token is left to run, since its logits are needed.
+   * What a new prompt can go on from: the kept cache up to what it shares with the prompt where every entry stands for its own
+   * token (under a prefix-stable recipe up to whole pages of it); all of it where a recipe has dropped or joined entries, and then
+   * only if the prompt goes on from there. At least one prompt token is left to run, since its logits are needed. Changes nothing.
    */
-  take(prompt: readonly number[], format: FormatName, program: Program | null): Reuse {
-    const sequence = this.sequence;
-    if (!sequence) return nothing(this.#lost);
-    const { tokens } = this;
+  look(prompt: readonly number[], format: FormatName, program: Program | null): Reuse {
+    const { sequence, tokens } = this;
+    if (!sequence) return { kept: null, why: this.#lost };
     let shared = 0;
     const most = Math.min(tokens.length, prompt.length - 1);
     while (shared < most && tokens[shared] === prompt[shared]) shared++;
     const cut = this.program && shared < tokens.length ? shared - (shared % PAGE_TOKENS) : shared;
     const refusal = this.#whyNot(format, program) ?? this.#whyNotCut(shared, cut);
-    if (refusal !== null) {
-      this.drop();
-      return nothing(refusal);
-    }
-    if (cut < tokens.length) {
-      sequence.truncate(cut);
-      if (this.program) recount(sequence);
-      setSegments(sequence, [], cut);
-    }
-    this.sequence = null;
-    this.tokens = [];
+    if (refusal !== null) return { kept: null, why: refusal };
     const left = cut < tokens.length && cut < prompt.length - 1;
     const why = left ? `the prompt leaves the session's text after ${shared} tokens` : null;
     return { kept: { sequence, shared: cut }, why };
+  }
+
+  /** Gives up what `look` has found the prompt not to go on from. False: there is no such part. */
+  trim({ kept, why }: Reuse): boolean {
+    if (!this.sequence) return false;
+    if (!kept) {
+      this.drop(why);
+      return true;
+    }
+    const { sequence, shared } = kept;
+    if (shared === this.tokens.length) return false;
+    sequence.truncate(shared);
+    if (this.program) recount(sequence);
+    setSegments(sequence, [], shared);
+    this.tokens = this.tokens.slice(0, shared);
+    return true;
+  }
+
+  /** The trimmed cache is the request's now. */
+  handOver(): void {
+    this.sequence = null;
+    this.tokens = [];
   }
 
   /**
@@ -120,8 +131,6 @@ export interface Reuse {
   /** Why not more tokens of the prompt; null: all that can be were. */
   readonly why: string | null;
 }
-
-const nothing = (why: string | null): Reuse => ({ kept: null, why });
 
 /** Cuts all slots back to the position that every one of them has reached, and returns it. */
 function level(sequence: CacheSequence): number {
