@@ -25,7 +25,8 @@ import {
 import type { Memory } from '../backend/types.ts';
 import { blockBytes } from './arrays.ts';
 import { isExact, type PlaneFormat } from './format.ts';
-import { type PlanePlan, planPlane, writePlane } from './plane-layout.ts';
+import { type PlanePlan, planPlane } from './plane-layout.ts';
+import { writePlane } from './plane-record.ts';
 import type { CacheShape, FormatName } from './types.ts';
 
 const FORMAT_CODES: Readonly<Record<FormatName, number>> = { f32: FORMAT_F32, f16: FORMAT_F16, int8: FORMAT_INT8 };

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import * as abi from '../../kernels/abi.ts';
 import type { LatentFormat, ScalarFormat, ScalarPart } from './format.ts';
-import { type PlanePlan, planPlane, writePlane } from './plane-layout.ts';
+import { type PlanePlan, planPlane } from './plane-layout.ts';
+import { writePlane } from './plane-record.ts';
 import { PlainMemory } from './testing.ts';
 
 const scalar = (part: ScalarPart, rest: Partial<ScalarFormat> = {}): ScalarFormat => ({

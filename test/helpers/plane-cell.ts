@@ -32,7 +32,8 @@ import {
 import { decodeHalf, encodeHalf } from '../../kernels/reference/half.ts';
 import type { CpuKernels } from '../../src/backend/cpu/kernels.ts';
 import type { LatentFormat, ScalarFormat } from '../../src/cache/format.ts';
-import { type PlanePlan, planPlane, writePlane } from '../../src/cache/plane-layout.ts';
+import { type PlanePlan, planPlane } from '../../src/cache/plane-layout.ts';
+import { writePlane } from '../../src/cache/plane-record.ts';
 
 export type Plane = 'k' | 'v';
 type Format = ScalarFormat | LatentFormat;
