@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Kernels } from '../src/backend/types.ts';
 import type { FormatName } from '../src/cache/types.ts';
-import type { Work } from '../src/engine/forward.ts';
 import type { LoadedModel } from '../src/engine/loaded-model.ts';
 import { runForced } from '../src/engine/score.ts';
+import type { Work } from '../src/engine/work.ts';
 import { testPath } from './golden.ts';
 import { openKernels, openLoaded } from './models.ts';
 

@@ -2,11 +2,11 @@ import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Kernels } from '../src/backend/types.ts';
 import type { CacheSequence } from '../src/cache/sequence.ts';
-import type { Work } from '../src/engine/forward.ts';
 import type { LoadedModel } from '../src/engine/loaded-model.ts';
 import { argmax, logSumExp } from '../src/engine/sampler.ts';
 import { runForced } from '../src/engine/score.ts';
 import type { LoadOptions } from '../src/engine/types.ts';
+import type { Work } from '../src/engine/work.ts';
 import { type GoldenPrompt, readGolden, testPath } from './golden.ts';
 import { openKernels, openLoaded } from './models.ts';
 

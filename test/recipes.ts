@@ -1,7 +1,7 @@
-import type { Work } from '../src/engine/forward.ts';
 import { LayerPrefill } from '../src/engine/layer-prefill.ts';
 import type { LoadedModel } from '../src/engine/loaded-model.ts';
 import { Run } from '../src/engine/program/run.ts';
+import type { Work } from '../src/engine/work.ts';
 
 /** A sequence under a recipe, driven by hand: prompts, forced steps, forks, steps together with others. */
 export class Written implements Disposable {

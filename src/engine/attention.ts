@@ -34,9 +34,9 @@ import {
 } from '../../kernels/abi.ts';
 import type { Kernels } from '../backend/types.ts';
 import type { ModelConfig } from '../model/types.ts';
-import type { Work } from './forward.ts';
 import { Placement } from './placement.ts';
 import type { RotaryTable } from './rotary.ts';
+import type { Work } from './work.ts';
 import { type RowStore, Scratch, type Workspace } from './workspace.ts';
 
 /** Query vectors (rows x group) of one record: enough to reuse each loaded key often, few enough to share out. */

@@ -1,6 +1,7 @@
 import type { Answer } from './answer.ts';
-import type { Forward, LogitSink, StepHooks, Work } from './forward.ts';
+import type { Forward } from './forward.ts';
 import type { Request } from './request.ts';
+import type { LogitSink, StepHooks, Work } from './work.ts';
 
 interface DecodeWork extends Work {
   from: number;

@@ -3,12 +3,12 @@ import type { FormatName } from '../cache/types.ts';
 import { KvasirError } from '../errors.ts';
 import { epicache } from '../methods/keep/epicache.ts';
 import { type Episodes, episodesOf, evenPassages, route } from '../methods/keep/episodes.ts';
-import type { LogitSink } from './forward.ts';
 import { LayerPrefill } from './layer-prefill.ts';
 import type { LoadedModel } from './loaded-model.ts';
 import { Run } from './program/run.ts';
 import { argmax } from './sampler.ts';
 import { embedPassages } from './sense/passages.ts';
+import type { LogitSink } from './work.ts';
 
 /** Options of epicache; `episode` and `question` are not for the caller to choose here. */
 export type EpisodeSettings = Omit<Parameters<typeof epicache.create>[0], 'episode' | 'question'>;

@@ -6,13 +6,13 @@ import type { CacheSequence } from '../cache/sequence.ts';
 import { KvasirError } from '../errors.ts';
 import { collect } from '../library.ts';
 import type { Policy } from '../methods/types.ts';
-import type { StepHooks, Work } from './forward.ts';
 import { createEngine } from './index.ts';
 import type { LoadedModel } from './loaded-model.ts';
 import { Program } from './program/program.ts';
 import { Request } from './request.ts';
 import { Scheduler } from './scheduler.ts';
 import { Session } from './session.ts';
+import type { StepHooks, Work } from './work.ts';
 
 const path = testPath('models/qwen3');
 const tokens = (n: number, seed: number) => Array.from({ length: n }, (_, i) => 3 + (((i + seed) * 7919) % 300));

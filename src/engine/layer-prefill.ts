@@ -1,10 +1,11 @@
 import type { CacheSequence } from '../cache/sequence.ts';
 import { KvasirError } from '../errors.ts';
-import type { Forward, LogitSink, Work } from './forward.ts';
+import type { Forward } from './forward.ts';
 import type { Probes } from './program/probes.ts';
 import type { Run } from './program/run.ts';
 import { QueryRecord } from './query-record.ts';
 import type { QueryRows } from './sense/sensor.ts';
+import type { LogitSink, Work } from './work.ts';
 import { RowStore } from './workspace.ts';
 
 /**

@@ -1,6 +1,6 @@
 import { TURN_BYTES } from '../../kernels/abi.ts';
-import type { Work } from './forward.ts';
 import type { RotaryTable } from './rotary.ts';
+import type { Work } from './work.ts';
 import { Scratch, type Workspace } from './workspace.ts';
 
 /**

@@ -1,5 +1,5 @@
-import type { Work } from './forward.ts';
 import type { QueryRows } from './sense/sensor.ts';
+import type { Work } from './work.ts';
 import type { Workspace } from './workspace.ts';
 
 /** Queries of some rows of a prompt at one layer, copied out tile by tile. */

@@ -6,10 +6,11 @@ import type { Tokenizer } from '../model/types.ts';
 import { Admission } from './admission.ts';
 import { Answering } from './answering.ts';
 import { Batch, type Stepped } from './batch.ts';
-import type { Forward, Work } from './forward.ts';
+import type { Forward } from './forward.ts';
 import { LayerPrefill } from './layer-prefill.ts';
 import type { Request } from './request.ts';
 import type { Session } from './session.ts';
+import type { Work } from './work.ts';
 
 export interface SchedulerOptions {
   readonly vocab: number;

@@ -1,11 +1,12 @@
 import type { CacheSequence } from '../cache/sequence.ts';
 import { KvasirError } from '../errors.ts';
-import type { Forward, LogitSink, Work } from './forward.ts';
+import type { Forward } from './forward.ts';
 import { LayerPrefill } from './layer-prefill.ts';
 import type { LoadedModel } from './loaded-model.ts';
 import { Run } from './program/run.ts';
 import { argmax, logSumExp, topLogprobs } from './sampler.ts';
 import type { LoadProgress, ScoreRequest, ScoreResult } from './types.ts';
+import type { LogitSink, Work } from './work.ts';
 
 /**
  * Forced decoding: runs prompt and continuation as one sequence and reads off how likely each continuation token was.

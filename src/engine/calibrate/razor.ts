@@ -1,8 +1,8 @@
 import { probeScores, razorProfile } from '../../methods/calibrate/razor.ts';
 import type { RazorProfile } from '../../methods/profiles.ts';
-import type { QueryRow, StepHooks } from '../forward.ts';
 import type { LoadedModel } from '../loaded-model.ts';
 import { Random } from '../random.ts';
+import type { QueryRow, StepHooks } from '../work.ts';
 
 const REPETITIONS = 4;
 

@@ -1,12 +1,13 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
 import type { SignalRequest, StepRule } from '../../methods/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
-import type { Forward, QueryRow, StepHooks } from '../forward.ts';
+import type { Forward } from '../forward.ts';
 import { Retrieval } from '../retrieve/retrieval.ts';
 import type { RotaryTable } from '../rotary.ts';
 import { embedPassages } from '../sense/passages.ts';
 import { isLate, isOfProbe, isOfRows } from '../sense/requests.ts';
 import type { HiddenRows, QueryRows, Sensor, Signals } from '../sense/sensor.ts';
+import type { QueryRow, StepHooks } from '../work.ts';
 import { act } from './act.ts';
 import { AtFilled, AtLayer, AtPrompt, AtText, notSensed } from './at.ts';
 import { Probes } from './probes.ts';

@@ -7,9 +7,9 @@ import { PlainCache, plainRandom } from '../../methods/testing.ts';
 import { type PlainView, plainProbabilities } from '../../methods/testing-signals.ts';
 import { PlainDecoder } from '../../methods/testing-step.ts';
 import type { Policy, StepRule } from '../../methods/types.ts';
-import type { StepHooks } from '../forward.ts';
 import type { LoadedModel } from '../loaded-model.ts';
 import { turnQueries } from '../retrieve/queries.ts';
+import type { StepHooks } from '../work.ts';
 
 let kernels: Kernels;
 let model: LoadedModel;

@@ -1,6 +1,7 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
-import type { Forward, Work } from '../forward.ts';
+import type { Forward } from '../forward.ts';
 import { QueryRecord } from '../query-record.ts';
+import type { Work } from '../work.ts';
 import { RowStore } from '../workspace.ts';
 
 /**

@@ -5,8 +5,8 @@ import type { Kernels } from '../../backend/types.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
 import type { PageOptions } from '../../cache/types.ts';
 import type { AttentionSignal, SignalRequest } from '../../methods/types.ts';
-import type { StepHooks } from '../forward.ts';
 import type { LoadedModel } from '../loaded-model.ts';
+import type { StepHooks } from '../work.ts';
 import { probe } from './probe.ts';
 
 const PAGES: PageOptions = { formatK: 'f32', formatV: 'f16', columns: ['score'] };

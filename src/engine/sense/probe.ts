@@ -1,8 +1,9 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
 import { KvasirError } from '../../errors.ts';
 import type { SignalRequest } from '../../methods/types.ts';
-import type { Forward, Work } from '../forward.ts';
+import type { Forward } from '../forward.ts';
 import { QueryRecord } from '../query-record.ts';
+import type { Work } from '../work.ts';
 import { RowStore } from '../workspace.ts';
 import type { Signals } from './types.ts';
 
