@@ -1,12 +1,12 @@
-import type { Kernels } from '../backend/types.ts';
 import { KvasirError } from '../errors.ts';
 import { plainMessage } from './chat-segments.ts';
-import { LoadedModel } from './loaded-model.ts';
+import type { LoadedModel } from './loaded-model.ts';
+import { Models } from './models.ts';
 import type { Platform } from './platform.ts';
 import { readPrompt } from './prompt.ts';
 import { Request } from './request.ts';
 import { scoreTokens } from './score.ts';
-import { Session } from './session.ts';
+import { Sessions } from './sessions.ts';
 import type {
   EngineApi,
   EngineOptions,
@@ -25,17 +25,13 @@ import { checkGenerate, checkLoad, checkScore } from './validate.ts';
 const GiB = 2 ** 30;
 /** What 32-bit WASM can address, less a margin for work space. */
 const MOST_CACHE = 3 * GiB;
-const MOST_SESSIONS = 1024;
 
 /** An engine in the caller's own thread. It computes in turns and lets events in between; see `createEngineThread` for one apart. */
 export class Engine implements EngineApi {
   readonly #platform: Platform;
   readonly #options: Required<EngineOptions>;
-  readonly #models = new Map<string, LoadedModel>();
-  readonly #loading = new Map<string, Promise<ModelInfo>>();
-  readonly #sessions = new Map<string, Session>();
-  #kernels: Promise<Kernels> | null = null;
-  #nextSession = 1;
+  readonly #models: Models;
+  readonly #sessions = new Sessions();
   #working = false;
   #disposed = false;
   /** Work that must not overlap a step: run between steps, in order. */
@@ -52,66 +48,22 @@ export class Engine implements EngineApi {
       maxWaiting: options.maxWaiting ?? 256,
       cacheDir: options.cacheDir ?? platform.cacheDir ?? '',
     };
+    this.#models = new Models({
+      platform,
+      options: this.#options,
+      sessions: this.#sessions,
+      exclusive: work => this.#exclusive(work),
+    });
   }
 
   async load(options: LoadOptions, onProgress?: (progress: LoadProgress) => void): Promise<ModelInfo> {
     this.#check();
     checkLoad(options);
-    const loaded = this.#models.get(options.name);
-    if (loaded) return loaded.info;
-    let loading = this.#loading.get(options.name);
-    if (!loading) {
-      loading = this.#exclusive(() => this.#load(options, onProgress)).finally(() =>
-        this.#loading.delete(options.name),
-      );
-      this.#loading.set(options.name, loading);
-    }
-    return loading;
+    return this.#models.load(options, onProgress);
   }
 
-  async #load(options: LoadOptions, onProgress?: (progress: LoadProgress) => void): Promise<ModelInfo> {
-    this.#kernels ??= this.#platform.createKernels({
-      threads: this.#options.threads,
-      limit: this.#options.memoryLimit,
-    });
-    const kernels = await this.#kernels;
-    const model = await LoadedModel.open(options, {
-      platform: this.#platform,
-      kernels,
-      engine: this.#options,
-      makeRoom: bytes => this.#makeRoom(bytes),
-      sessions: this.#sessions,
-      onProgress,
-    });
-    this.#models.set(options.name, model);
-    return model.info;
-  }
-
-  /** Unloads idle models, least recently used first, until `bytes` more of weights fit; raises `memory_limit` if they cannot. */
-  async #makeRoom(bytes: number): Promise<void> {
-    const held = () => [...this.#models.values()].reduce((sum, model) => sum + model.info.weightBytes, 0);
-    while (held() + bytes > this.#options.memoryLimit) {
-      const idle = [...this.#models.values()].filter(model => model.idle).sort((a, b) => a.usedAt - b.usedAt)[0];
-      if (!idle)
-        throw new KvasirError('memory_limit', `the model needs ${bytes} bytes, which the memory limit does not leave`, {
-          field: 'memoryLimit',
-          value: this.#options.memoryLimit,
-          allowed: `at least ${held() + bytes} bytes`,
-        });
-      await this.#drop(idle);
-    }
-  }
-
-  async #drop(model: LoadedModel): Promise<void> {
-    this.#models.delete(model.info.name);
-    for (const session of this.#sessions.values()) if (session.model === model.info.name) session.drop();
-    await model.dispose();
-  }
-
-  async unload(name: string): Promise<void> {
-    const model = this.#model(name);
-    while (!model.idle) await this.#platform.breathe();
-    await this.#exclusive(() => this.#drop(model));
+  unload(name: string): Promise<void> {
+    return this.#models.unload(name);
   }
 
   async models(): Promise<ModelInfo[]> {
@@ -120,7 +72,7 @@ export class Engine implements EngineApi {
 
   async *generate(options: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GeneratePart> {
     // Whoever left an answer may go on at once: the session is free when the next step has seen it.
-    const session = this.#sessions.get(options.session ?? '');
+    const session = this.#sessions.byId.get(options.session ?? '');
     while (session?.request?.aborted) await this.#platform.breathe();
     const request = this.#enqueue(options);
     const abort = () => {
@@ -142,10 +94,10 @@ export class Engine implements EngineApi {
 
   #enqueue(options: GenerateRequest): Request {
     this.#check();
-    const model = this.#model(options.model);
+    const model = this.#models.get(options.model);
     checkGenerate(options, model.info.vocab);
     const { tokens: prompt, segments } = readPrompt(model.tokenizer, options);
-    const session = options.session === undefined ? null : this.#session(options.session, model.info.name);
+    const session = options.session === undefined ? null : this.#sessions.forRequest(options.session, model.info.name);
     const room = model.info.context - prompt.length;
     if (prompt.length === 0)
       throw new KvasirError('invalid_request', 'the prompt has no tokens', {
@@ -185,7 +137,7 @@ export class Engine implements EngineApi {
     onProgress?: (progress: LoadProgress) => void,
   ): Promise<ScoreResult> {
     this.#check();
-    const model = this.#model(request.model);
+    const model = this.#models.get(request.model);
     checkScore(request, model.info.vocab);
     return scoreTokens(model, request, run => this.#exclusive(run), signal, onProgress);
   }
@@ -195,7 +147,7 @@ export class Engine implements EngineApi {
     input: string | readonly PromptMessage[],
     options: { addBos?: boolean } = {},
   ): Promise<number[]> {
-    const { tokenizer } = this.#model(name);
+    const { tokenizer } = this.#models.get(name);
     if (typeof input === 'string')
       return tokenizer.encode(input, { addBos: options.addBos ?? true, parseSpecial: true });
     return tokenizer.encode(tokenizer.renderChat(input.map(plainMessage), { addGenerationPrompt: true }), {
@@ -204,26 +156,16 @@ export class Engine implements EngineApi {
   }
 
   async detokenize(name: string, ids: readonly number[]): Promise<string> {
-    return this.#model(name).tokenizer.decode(ids, { special: true });
+    return this.#models.get(name).tokenizer.decode(ids, { special: true });
   }
 
   async openSession(name: string): Promise<string> {
-    this.#model(name);
-    if (this.#sessions.size >= MOST_SESSIONS)
-      throw new KvasirError('queue_full', `${MOST_SESSIONS} sessions are open already`, {
-        field: 'session',
-        allowed: `at most ${MOST_SESSIONS}`,
-      });
-    const id = `session-${this.#nextSession++}`;
-    this.#sessions.set(id, new Session(id, name));
-    return id;
+    this.#models.get(name);
+    return this.#sessions.open(name);
   }
 
   async closeSession(id: string): Promise<void> {
-    const session = this.#sessions.get(id);
-    if (!session) return;
-    this.#sessions.delete(id);
-    session.close();
+    this.#sessions.close(id);
   }
 
   async stats(): Promise<EngineStats> {
@@ -238,7 +180,7 @@ export class Engine implements EngineApi {
       weightBytes: sum(model => model.info.weightBytes),
       memoryLimit: this.#options.memoryLimit,
       cacheLimit: this.#options.cacheLimit,
-      sessions: this.#sessions.size,
+      sessions: this.#sessions.byId.size,
       totals: {
         requests: sum(model => model.scheduler.totals.requests),
         promptTokens: sum(model => model.scheduler.totals.promptTokens),
@@ -251,41 +193,7 @@ export class Engine implements EngineApi {
     if (this.#disposed) return;
     this.#disposed = true;
     const error = new KvasirError('disposed', 'the engine has been disposed');
-    await this.#exclusive(async () => {
-      for (const model of this.#models.values()) {
-        model.scheduler.failAll(error);
-        await this.#drop(model);
-      }
-      await (await this.#kernels)?.dispose();
-    });
-  }
-
-  #model(name: string): LoadedModel {
-    const model = this.#models.get(name);
-    if (!model)
-      throw new KvasirError('model_not_found', `model ${JSON.stringify(name)} is not loaded`, {
-        field: 'model',
-        value: name,
-        allowed: [...this.#models.keys()],
-      });
-    return model;
-  }
-
-  #session(id: string, model: string): Session {
-    const session = this.#sessions.get(id);
-    if (!session || session.model !== model)
-      throw new KvasirError('invalid_request', `no session ${JSON.stringify(id)} of model ${model} is open`, {
-        field: 'session',
-        value: id,
-        allowed: 'an id from openSession of the same model',
-      });
-    if (session.busy)
-      throw new KvasirError('invalid_request', `session ${id} is answering another request`, {
-        field: 'session',
-        value: id,
-        allowed: 'one request at a time',
-      });
-    return session;
+    await this.#exclusive(() => this.#models.dispose(error));
   }
 
   #check(): void {
