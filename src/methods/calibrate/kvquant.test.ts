@@ -3,17 +3,8 @@ import { chooseOutliers, decodeScalar, encodeScalar } from '../../../kernels/ref
 import type { ScalarFormat } from '../../cache/format.ts';
 import { parseKvquantProfile } from '../profiles.ts';
 import { plainModel, plainRandom } from '../testing.ts';
-import {
-  calibrateKvquant,
-  channelRanges,
-  codebook,
-  nearest,
-  normaliseChannels,
-  normaliseTokens,
-  qNorm,
-  type Samples,
-  withoutOutliers,
-} from './kvquant.ts';
+import { codebook, nearest, qNorm, type Samples } from './codebook.ts';
+import { calibrateKvquant, channelRanges, normaliseChannels, normaliseTokens, withoutOutliers } from './kvquant.ts';
 
 const random = plainRandom(21);
 const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
