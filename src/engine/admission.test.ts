@@ -67,14 +67,13 @@ test('a recipe that drops at every step runs on where the text would not fit', a
   }
 });
 
-test.each(['streaming-llm', 'h2o'])(
+test.each(['streaming-llm(budget=65)', 'h2o(budget=65)', 'prefixkv(search=uniform, budget=65)'])(
   '%s is admitted by what its views hold: two run together where one full cache of the text would not fit',
-  async name => {
+  async kv => {
     const ask = { tokens: tokens(40, 1), maxTokens: 900 };
     const { engine, run, refusal } = await tight((await leastLimit(ask)) * 0.9);
     try {
       expect(await refusal(ask)).toMatchObject({ code: 'kv_cache_full', field: 'tokens' });
-      const kv = `${name}(budget=65)`;
       const alone = await run({ ...ask, kv });
       const ended: string[] = [];
       const long = run({ ...ask, kv }).finally(() => ended.push('long'));

@@ -83,6 +83,12 @@ describe('Policy.most', () => {
   beforeAll(async () => {
     kernels = await openKernels(2);
     model = await openLoaded(kernels, path, { deterministic: true });
+    const layers = Array.from({ length: model.info.layers }, (_, layer) => {
+      const more = layer % 2 ? 0.1 : -0.1;
+      return { sum: [0.2 + more, 0.5 + 2 * more], average: [0.2 - more / 2, 0.5 - more] };
+    });
+    const { fingerprint } = model.info;
+    model.setProfile('prefixkv', { kind: 'prefixkv', fingerprint, shares: [0.2, 0.5], layers });
   });
   afterAll(async () => {
     await model.dispose();
@@ -94,26 +100,43 @@ describe('Policy.most', () => {
       (!method.profile || method.profileOptional) &&
       ['budget', 'keep'].every(name => optionsOf(method).some(option => option.name === name)),
   );
-  const recipes = budgeted.flatMap(({ name }) => [`${name}(budget=65)`, `${name}(keep=0.3)`]);
-  const bounded = ['h2o', 'streaming-llm', 'tova', 'treekv'].flatMap(n => [`${n}(budget=65)`, `${n}(keep=0.3)`]);
+  const both = (name: string) => [`${name}(budget=65)`, `${name}(keep=0.3)`];
+  const recipes = budgeted.flatMap(({ name }) => both(name));
+  const bounded = ['h2o', 'streaming-llm', 'tova', 'treekv'].flatMap(both);
+  const prefixkv = (options: string) => `prefixkv(${options})`;
+  const uniform = (options: string) => prefixkv(`search=uniform, ${options}`);
+  const [prompt, end] = [130, 210];
 
-  test.each(bounded)('of %s is what no view goes beyond while decoding, and some view reaches', async kv => {
+  /** @param reached some view holds the most of so many tokens: a share of all, or of the prompt's; null: it need not */
+  test.each<[kv: string, reached: number | null]>([
+    ...bounded.map((kv): [string, number] => [kv, prompt]),
+    [uniform('budget=65'), end],
+    [uniform('keep=0.3'), end],
+    [uniform('keep=0.02, window=60'), null],
+    ...both('cake').map((kv): [string, null] => [kv, null]),
+    [prefixkv('keep=0.3'), end],
+    [prefixkv('keep=0.3, average=true'), end],
+  ])('of %s is what no view goes beyond while decoding', async (kv, reached) => {
     const { most } = model.program(kv)!.parts[0]!.policy;
-    using written = new Written(model, kv);
-    await written.prompt(tokens(130, 2));
-    const { slots, kvHeads } = model.cache.shape;
-    let held = 0;
-    for (const token of tokens(80, 3)) {
-      await force(written, [token]);
-      for (let slot = 0; slot < slots; slot++)
-        for (let head = 0; head < kvHeads; head++) held = Math.max(held, written.sequence.entries(slot, head));
+    for (const length of reached === null ? [1, 20, 50, 61, prompt] : [prompt]) {
+      using written = new Written(model, kv);
+      await written.prompt(tokens(length, 2));
+      const { slots, kvHeads } = model.cache.shape;
+      let held = 0;
+      for (const token of tokens(end - prompt, 3)) {
+        await force(written, [token]);
+        for (let slot = 0; slot < slots; slot++)
+          for (let head = 0; head < kvHeads; head++) held = Math.max(held, written.sequence.entries(slot, head));
+      }
+      expect(held).toBeLessThanOrEqual(most!(length + end - prompt));
+      if (reached !== null) expect(held).toBe(most!(reached));
     }
-    expect(held).toBeLessThanOrEqual(most!(210));
-    expect(held).toBe(most!(130));
   });
 
   test('is known of these methods alone', () => {
     const known = recipes.filter(kv => model.program(kv)!.parts[0]!.policy.most);
-    expect(known.sort()).toEqual(bounded.sort());
+    expect(known.sort()).toEqual([...bounded, ...both('cake')].sort());
+    for (const kv of ['budget=65', 'search=prompt, keep=0.3', 'search=prompt, budget=65'].map(prefixkv))
+      expect(model.program(kv)!.parts[0]!.policy.most).toBeUndefined();
   });
 });

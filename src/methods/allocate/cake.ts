@@ -95,6 +95,8 @@ export const cake = defineMethod({
         if (layer === last) indicators.length = 0;
         return actions;
       },
+      // One layer may get nearly all of the total.
+      most: tokens => (tokensKept(options, { seen: tokens }, window) - window) * model.layers + window,
       step: (layer, at) => ({
         evict: {
           over: state(at).budgets[layer]! + window,

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { defineMethod } from '../define.ts';
-import { parsePrefixProfile } from '../profiles.ts';
+import { type PrefixProfile, parsePrefixProfile } from '../profiles.ts';
 import { keepsAll } from '../shared/budget.ts';
 import { keepBest } from '../shared/keep.ts';
-import { withBudget } from '../shared/options.ts';
+import { type BudgetOptions, withBudget } from '../shared/options.ts';
 import type { AttentionSignal, CacheLayer, KeepAction, PromptLayer, Traits } from '../types.ts';
 import { best } from './cascade.ts';
 import { cumulativeShares, layerShare, prefixes } from './prefix.ts';
@@ -65,11 +65,16 @@ export const prefixkv = defineMethod({
     if (keepsAll(options)) return {};
     const { search, average, window } = options;
     const stay = 1 + window;
+    const fromEnd = Math.max(FROM_END, window);
+    /** What a step leaves in a layer whatever its share: from a prompt shorter than `fromEnd` on, its first half too. */
+    const least = window + Math.max(1, fromEnd >> 1);
     const profile = search === 'profile' ? parsePrefixProfile(given, model) : null;
     const last = model.layers - 1;
+    const greatest = greatestCount(options, profile, model.layers);
     const state = (at: CacheLayer) => at.state((): State => ({ shares: [], importance: [], curves: [] }));
     return {
       ...(search === 'prompt' && { settles: () => last }),
+      ...(greatest && { most: (tokens: number) => Math.max(least, greatest(tokens)) }),
       sense: () => [columnSums],
       decide(at) {
         const { layer } = at;
@@ -99,7 +104,6 @@ export const prefixkv = defineMethod({
       step(layer, at) {
         const share = state(at).shares[layer]!;
         const entries = at.entries(0);
-        const fromEnd = Math.max(FROM_END, window);
         return {
           evict: {
             over: options.keep === undefined ? Math.max(stay, Math.round(share * at.seen)) : { share },
@@ -121,6 +125,18 @@ export function importanceOf(at: PromptLayer, average: boolean): Float32Array {
     const sum = heads.reduce((total, head) => total + head[i]!, 0) / heads.length;
     return average ? sum / Math.min(at.rows, heads[0]!.length - i) : sum;
   });
+}
+
+/** Entries of the layer that keeps the most of so many tokens; null: it depends on the prompt. */
+function greatestCount(
+  { keep, budget, search, average }: BudgetOptions & { search: string; average: boolean },
+  profile: PrefixProfile | null,
+  layers: number,
+): ((tokens: number) => number) | null {
+  if (search === 'uniform') return tokens => (keep === undefined ? budget! : Math.round(keep * tokens));
+  if (!profile || keep === undefined) return null;
+  const shares = Array.from({ length: layers }, (_, layer) => layerShare(profile, layer, keep, average));
+  return tokens => Math.round(Math.max(...shares) * tokens);
 }
 
 function protectEnds(scores: Float32Array, window: number): Float32Array {
