@@ -7,13 +7,17 @@ import type { Cell, EvalPlan } from './run.ts';
 /** Everything about one run of an evaluation, ready for JSON. */
 export function evalResult(info: ModelInfo, plan: EvalPlan, cells: readonly Cell[], run: Metadata = metadata()) {
   const { tasks, texts, lengths, n, seed, caches, meter, phrasing } = plan;
-  const { name, fingerprint, mode, provider } = info;
   return {
     run,
-    model: { name, fingerprint, mode, provider },
+    model: modelOf(info),
     plan: { tasks: tasks.map(task => task.name), texts, lengths, n, seed, caches, meter, phrasing },
     cells,
   };
+}
+
+/** Which model a result is of, and how it was computed. */
+export function modelOf({ name, fingerprint, mode, provider }: ModelInfo) {
+  return { name, fingerprint, mode, provider };
 }
 
 /** Writes a file whole or not at all. */

@@ -21,22 +21,12 @@ const wire: Wire = {
 };
 
 /** POST /v1/chat/completions */
-export async function chat(c: Context, { engine, pool, active, sse }: Services): Promise<Response> {
+export async function chat(c: Context, services: Services): Promise<Response> {
   const body = await readBody(c, ChatRequest);
   const request = { ...chatOptions(body), model: body.model, messages: chatMessages(body.messages) };
-  return answer(
-    c,
-    active,
-    {
-      wire,
-      model: body.model,
-      answers: body.n ?? 1,
-      stream: body.stream ?? false,
-      includeUsage: body.stream_options?.include_usage ?? false,
-      tokenIds: body.return_token_ids ?? false,
-      prepare: signal => pool.ensure(body.model, signal),
-      generate: signal => engine.generate(request, signal),
-    },
-    sse,
-  );
+  return answer(c, services, body, {
+    wire,
+    answers: body.n ?? 1,
+    generate: signal => services.engine.generate(request, signal),
+  });
 }

@@ -19,27 +19,17 @@ const wire: Wire = {
 };
 
 /** POST /v1/completions. Answer j of prompt i has index i * n + j. */
-export async function completions(c: Context, { engine, pool, active, sse }: Services): Promise<Response> {
+export async function completions(c: Context, services: Services): Promise<Response> {
   const body = await readBody(c, CompletionRequest);
   const options = { ...completionOptions(body), model: body.model };
   const prompts = completionPrompts(body.prompt);
   const n = body.n ?? 1;
-  return answer(
-    c,
-    active,
-    {
-      wire,
-      model: body.model,
-      answers: prompts.length * n,
-      stream: body.stream ?? false,
-      includeUsage: body.stream_options?.include_usage ?? false,
-      tokenIds: body.return_token_ids ?? false,
-      prepare: signal => pool.ensure(body.model, signal),
-      generate: signal =>
-        merge(prompts.map((prompt, i) => shifted(engine.generate({ ...options, ...prompt }, signal), i * n))),
-    },
-    sse,
-  );
+  return answer(c, services, body, {
+    wire,
+    answers: prompts.length * n,
+    generate: signal =>
+      merge(prompts.map((prompt, i) => shifted(services.engine.generate({ ...options, ...prompt }, signal), i * n))),
+  });
 }
 
 async function* shifted(parts: AsyncIterable<GeneratePart>, by: number): AsyncGenerator<GeneratePart> {

@@ -1,8 +1,10 @@
 import type { Context } from 'hono';
 import type { GeneratePart, ModelInfo, Usage } from '../engine/types.ts';
-import type { ActiveRequest, ActiveRequests } from './active.ts';
+import type { ActiveRequest } from './active.ts';
 import { type Answer, collect, extensionBody, sumUsage, usageBody } from './answer.ts';
-import { type SseOptions, sseResponse } from './sse.ts';
+import type { Services } from './app.ts';
+import type { ChatRequestBody, CompletionRequestBody } from './schemas.ts';
+import { sseResponse } from './sse.ts';
 
 /** What makes a chat completion differ from a text completion on the wire. */
 export interface Wire {
@@ -16,7 +18,7 @@ export interface Wire {
   opening?(): object;
 }
 
-export interface Answering {
+interface Answering {
   readonly wire: Wire;
   readonly model: string;
   readonly answers: number;
@@ -29,8 +31,24 @@ export interface Answering {
   generate(signal: AbortSignal): AsyncIterable<GeneratePart>;
 }
 
-/** Runs a request to its end, whole or as a stream. */
-export async function answer(c: Context, active: ActiveRequests, asked: Answering, sse: SseOptions): Promise<Response> {
+/**
+ * Runs a request to its end, whole or as a stream.
+ * @param own what its body does not say
+ */
+export async function answer(
+  c: Context,
+  { pool, active, sse }: Services,
+  body: ChatRequestBody | CompletionRequestBody,
+  own: Pick<Answering, 'wire' | 'answers' | 'generate'>,
+): Promise<Response> {
+  const asked: Answering = {
+    ...own,
+    model: body.model,
+    stream: body.stream ?? false,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    tokenIds: body.return_token_ids ?? false,
+    prepare: signal => pool.ensure(body.model, signal),
+  };
   const run = active.begin(c.req.raw.signal);
   if (asked.stream) return sseResponse(chunks(asked, run), run, sse);
   try {

@@ -1,10 +1,10 @@
-import { KvasirError } from '../../errors.ts';
 import type { EpicacheProfile } from '../../methods/profiles.ts';
 import type { Policy } from '../../methods/types.ts';
 import { LayerPrefill } from '../layer-prefill.ts';
 import type { LoadedModel } from '../loaded-model.ts';
 import { Program } from '../program/program.ts';
 import { Run } from '../program/run.ts';
+import { calibrationTokens } from './text.ts';
 
 /** Tokens of the text: a quarter of the public code's, and so are the blocks and the first tokens that all see. */
 const SAMPLE = 4096;
@@ -28,13 +28,7 @@ export async function calibrateEpicache(
   onProgress: (done: number, total: number) => void | Promise<void> = () => {},
 ): Promise<EpicacheProfile> {
   const { tokenizer, info } = model;
-  const tokens = tokenizer.encode(text).slice(0, Math.min(SAMPLE, info.context));
-  if (tokens.length < LEAST_TOKENS)
-    throw new KvasirError('invalid_request', 'the calibration text is too short', {
-      field: 'text',
-      value: `${tokens.length} tokens`,
-      allowed: `at least ${LEAST_TOKENS} tokens`,
-    });
+  const tokens = calibrationTokens(tokenizer, text, LEAST_TOKENS, Math.min(SAMPLE, info.context));
   const whole = await keysOf(model, tokens, tokens.length);
   await onProgress(1, 2);
   const masked = await keysOf(model, tokens, Math.ceil(tokens.length / BLOCKS));

@@ -1,10 +1,10 @@
-import { KvasirError } from '../../errors.ts';
 import { type Importance, importanceRecorder, prefixProfile } from '../../methods/calibrate/prefixkv.ts';
 import type { PrefixProfile } from '../../methods/profiles.ts';
 import { LayerPrefill } from '../layer-prefill.ts';
 import type { LoadedModel } from '../loaded-model.ts';
 import { Program } from '../program/program.ts';
 import { Run } from '../program/run.ts';
+import { calibrationTokens } from './text.ts';
 
 /** Tokens of a prompt, each from an empty cache. */
 const PROMPT = 1024;
@@ -19,13 +19,7 @@ export async function calibratePrefix(
   onProgress: (done: number, total: number) => void | Promise<void> = () => {},
 ): Promise<PrefixProfile> {
   const { shape, forward, tokenizer, info } = model;
-  const tokens = tokenizer.encode(text);
-  if (tokens.length < LEAST_TOKENS)
-    throw new KvasirError('invalid_request', 'the calibration text is too short', {
-      field: 'text',
-      value: `${tokens.length} tokens`,
-      allowed: `at least ${LEAST_TOKENS} tokens`,
-    });
+  const tokens = calibrationTokens(tokenizer, text, LEAST_TOKENS);
   const size = Math.min(PROMPT, info.context, tokens.length);
   const count = Math.min(PROMPTS, Math.floor(tokens.length / size));
   const prompts: Importance[] = [];

@@ -1,7 +1,7 @@
 import type { CacheSequence } from '../../cache/sequence.ts';
-import { KvasirError } from '../../errors.ts';
 import type { LoadedModel } from '../loaded-model.ts';
 import { runForced } from '../score.ts';
+import { calibrationTokens } from './text.ts';
 
 /** Tokens of a window, each from an empty cache; its first ones are sinks, unlike all others. */
 const WINDOW = 512;
@@ -12,13 +12,7 @@ const LEAST_TOKENS = 64;
 
 /** How a text is cut: `count` windows of `size` tokens, from its start. Raises `invalid_request` where it is too short. */
 export function windowsOf({ tokenizer, info }: LoadedModel, text: string) {
-  const tokens = tokenizer.encode(text);
-  if (tokens.length < LEAST_TOKENS)
-    throw new KvasirError('invalid_request', 'the calibration text is too short', {
-      field: 'text',
-      value: `${tokens.length} tokens`,
-      allowed: `at least ${LEAST_TOKENS} tokens`,
-    });
+  const tokens = calibrationTokens(tokenizer, text, LEAST_TOKENS);
   const size = Math.min(WINDOW, info.context, tokens.length);
   return { tokens, size, count: Math.max(1, Math.min(WINDOWS, Math.floor(tokens.length / size))) };
 }

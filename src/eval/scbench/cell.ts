@@ -1,12 +1,12 @@
 import { logSumExp } from '../../engine/sampler.ts';
 import { Divergence } from '../meters/divergence.ts';
 import type { EncodedSession } from './encode.ts';
-import type { Played } from './play.ts';
+import type { Played, PlayedTurn } from './play.ts';
 import { scoreTurn } from './scorers/index.ts';
 import type { ScbenchSession } from './types.ts';
 
 /** Means over sessions of one turn. */
-export interface TurnMeans {
+export interface TurnMeans extends Pick<PlayedTurn, 'firstTokenMs' | 'reused' | 'run' | 'held' | 'kept' | 'fetched'> {
   /** 0..1; null where nothing was written. */
   readonly score: number | null;
   /** Of the reference, forced: nats a token. */
@@ -14,13 +14,6 @@ export interface TurnMeans {
   /** Against the full f32 cache on the same tokens: share of equal likeliest tokens, KL(full || measured) in nats. */
   readonly agreement: number;
   readonly kl: number;
-  readonly firstTokenMs: number;
-  /** See PlayedTurn. */
-  readonly reused: number;
-  readonly run: number;
-  readonly held: number;
-  readonly kept: number;
-  readonly fetched: number;
 }
 
 export interface CellMeans {

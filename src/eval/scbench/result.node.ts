@@ -1,5 +1,6 @@
 import type { ModelInfo } from '../../engine/types.ts';
 import { type Metadata, metadata } from '../metadata.node.ts';
+import { modelOf } from '../result.node.ts';
 import type { ScbenchCell, ScbenchPlan } from './run.ts';
 
 /** Everything about one run of SCBench, ready for JSON. */
@@ -10,10 +11,9 @@ export function scbenchResult(
   run: Metadata = metadata(),
 ) {
   const { tasks, caches, ...others } = plan;
-  const { name, fingerprint, mode, provider } = info;
   return {
     run,
-    model: { name, fingerprint, mode, provider },
+    model: modelOf(info),
     plan: { tasks: tasks.map(task => task.name), caches, ...others },
     cells,
   };

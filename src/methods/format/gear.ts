@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { ScalarFormat } from '../../cache/format.ts';
 import { defineMethod } from '../define.ts';
+import { buffer } from '../shared/options.ts';
 import type { CacheLayer, EncodeAction } from '../types.ts';
 import { channelGroup, exactBlocks } from './due.ts';
 
@@ -16,12 +17,7 @@ const options = z.object({
     .describe('Share of elements stored exactly beside the codes, 32 bits each; 0 is GEAR-L'),
   rank: z.int().min(0).max(16).default(2).describe('Rank of what repairs the error of a page; 0: none'),
   rounds: z.int().min(1).max(16).default(3).describe('Rounds of the power iteration'),
-  buffer: z
-    .int()
-    .min(PAGE_TOKENS)
-    .multipleOf(PAGE_TOKENS)
-    .default(PAGE_TOKENS)
-    .describe('New entries are encoded in blocks of so many'),
+  buffer: buffer(PAGE_TOKENS),
 });
 
 /**

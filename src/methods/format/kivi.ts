@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { ScalarFormat } from '../../cache/format.ts';
 import { defineMethod } from '../define.ts';
+import { wholePages } from '../shared/options.ts';
 import type { CacheLayer, EncodeAction } from '../types.ts';
 import { channelGroup, floorPages } from './due.ts';
 import { encodeDue } from './tails.ts';
@@ -12,12 +12,7 @@ const options = z.object({
     .default(2)
     .describe('Bits of a code; the authors advise 4 for models with grouped queries'),
   group: z.literal([16, 32, 64]).default(32).describe('Elements that share a scale and a minimum'),
-  residual: z
-    .int()
-    .min(PAGE_TOKENS)
-    .multipleOf(PAGE_TOKENS)
-    .default(128)
-    .describe('Entries at the end that stay exact'),
+  residual: wholePages(128, 'Entries at the end that stay exact'),
 });
 
 /**

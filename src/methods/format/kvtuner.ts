@@ -3,6 +3,7 @@ import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { ScalarBits, ScalarFormat } from '../../cache/format.ts';
 import { KvasirError } from '../../errors.ts';
 import { defineMethod } from '../define.ts';
+import { wholePages } from '../shared/options.ts';
 import type { CacheLayer, EncodeAction, ModelShape } from '../types.ts';
 import { channelGroup, floorPages } from './due.ts';
 import { encodeDue } from './tails.ts';
@@ -35,12 +36,7 @@ const options = z.object({
     .describe(
       'kivi: keys along channels, values along tokens, groups of 32; page: the same with groups of a page and of a head; token: both along tokens, a group a head',
     ),
-  residual: z
-    .int()
-    .min(PAGE_TOKENS)
-    .multipleOf(PAGE_TOKENS)
-    .default(64)
-    .describe('Entries at the end that stay exact, base=kivi; the others keep the growing page alone'),
+  residual: wholePages(64, 'Entries at the end that stay exact, base=kivi; the others keep the growing page alone'),
   model: z
     .string()
     .regex(/^[0-9a-f]{8,64}$/, { error: 'the first 8 to 64 hex digits of a fingerprint' })

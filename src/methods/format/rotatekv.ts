@@ -5,6 +5,7 @@ import { KvasirError } from '../../errors.ts';
 import { channelOrder } from '../calibrate/rotatekv.ts';
 import { defineMethod } from '../define.ts';
 import { parseRotateProfile } from '../profiles.ts';
+import { buffer } from '../shared/options.ts';
 import type { Action, CacheLayer, HiddenPeakSignal, JoinAction, ModelShape } from '../types.ts';
 
 const options = z.object({
@@ -29,12 +30,7 @@ const options = z.object({
     .max(1000)
     .default(20)
     .describe('So many of the greatest elements of the hidden rows of a prompt: tokens that own one stay exact'),
-  buffer: z
-    .int()
-    .min(PAGE_TOKENS)
-    .multipleOf(PAGE_TOKENS)
-    .default(PAGE_TOKENS)
-    .describe('New entries are encoded in blocks of so many'),
+  buffer: buffer(PAGE_TOKENS),
 });
 
 /** By layer: positions of the tokens that stay exact. */

@@ -3,6 +3,7 @@ import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { ScalarFormat, ScalarPart } from '../../cache/format.ts';
 import { KvasirError } from '../../errors.ts';
 import { defineMethod } from '../define.ts';
+import { buffer } from '../shared/options.ts';
 import { topK } from '../shared/top-k.ts';
 import type { AttentionSignal, CacheLayer, EncodeAction, PromptLayer, RangeSignal } from '../types.ts';
 import { exactBlocks } from './due.ts';
@@ -28,12 +29,7 @@ const options = z.object({
       'Values below this share of the mean magnitude of their group become 0; 0.7 loses less of normal numbers',
     ),
   group: z.literal([16, 32, 64]).default(32).describe('Tokens that share the parameters of a channel'),
-  buffer: z
-    .int()
-    .min(PAGE_TOKENS)
-    .multipleOf(PAGE_TOKENS)
-    .default(128)
-    .describe('New entries are encoded in blocks of so many'),
+  buffer: buffer(128),
   protect: z
     .number()
     .min(0)

@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { ScalarFormat } from '../../cache/format.ts';
 import { defineMethod } from '../define.ts';
 import { rowsOfShares } from '../row-shares.ts';
 import { add, attention, column } from '../shared/expressions.ts';
+import { buffer } from '../shared/options.ts';
 import type {
   Action,
   AttentionSignal,
@@ -21,12 +21,7 @@ const options = z.object({
   bitsSalient: z.literal([2, 3, 4, 8]).default(4).describe('Bits of a code of salient tokens'),
   last: z.number().min(0).max(1).default(0.05).describe('Share of rows whose attention is looked at: the last ones'),
   sampled: z.number().min(0).max(1).default(0.05).describe('The same, drawn at random from the others'),
-  buffer: z
-    .int()
-    .min(PAGE_TOKENS)
-    .multipleOf(PAGE_TOKENS)
-    .default(128)
-    .describe('New entries are encoded in blocks of so many'),
+  buffer: buffer(128),
 });
 
 const RANGES: RangeSignal = { signal: 'ranges', of: 'v' };

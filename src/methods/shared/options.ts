@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 
 /** How much a method keeps: exactly one of the two is set. */
 export interface BudgetOptions {
@@ -91,3 +92,10 @@ export const positions = (standard: 'kept' | 'renumbered') =>
     .enum(['kept', 'renumbered'])
     .default(standard)
     .describe('renumbered: tokens count by their place in the cache, so that text may outgrow the trained context');
+
+/** Tokens in whole pages. */
+export const wholePages = (standard: number, description: string) =>
+  z.int().min(PAGE_TOKENS).multipleOf(PAGE_TOKENS).default(standard).describe(description);
+
+/** New entries that are encoded together. */
+export const buffer = (standard: number) => wholePages(standard, 'New entries are encoded in blocks of so many');
