@@ -1,4 +1,5 @@
 import { beyondStage, describeMethod, type MethodDescription } from './describe.ts';
+import { FAMILIES } from './families.ts';
 import { METHODS } from './index.ts';
 import { optionTable, table } from './markdown.ts';
 import type { Measured, MeasuredRow } from './measured.ts';
@@ -8,20 +9,6 @@ import type { Method } from './types.ts';
 
 const MADE =
   'made by `node scripts/recipe-docs.ts` from the registry of methods and the measurements of `npm run bench:recipes`';
-
-/** What families do, in the order in which they are shown. */
-const FAMILIES: Readonly<Record<Method['family'], string>> = {
-  control: 'Controls',
-  keep: 'Keep: which tokens stay',
-  allocate: 'Allocate: how much each layer and head keeps',
-  merge: 'Merge: tokens, or layers, into one another',
-  lowrank: 'Low rank: fewer numbers a row',
-  format: 'Format: fewer bits a number',
-  retrieve: 'Retrieve: moved out, fetched by need',
-  skip: 'Skip: rows that layers do not run',
-  reuse: 'Reuse: rows of other prompts',
-  schedule: 'Schedule: what runs when',
-};
 
 /** docs/methods/README.md: every method in a row, its claim beside what was measured. */
 export function methodsIndex(measured: Measured): string {

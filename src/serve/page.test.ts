@@ -56,6 +56,19 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
   const meter = (page: Page, name: string) => page.locator(`[data-meter=${name}]`).textContent();
   const send = (page: Page) => page.getByRole('button', { name: 'Send' });
 
+  /** Of two colours as computed styles have them. */
+  function contrast(a: string, b: string): number {
+    const luminance = (colour: string) => {
+      const [red, green, blue] = colour.match(/[\d.]+/g)!.map(part => {
+        const share = Number(part) / 255;
+        return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+      });
+      return 0.2126 * red! + 0.7152 * green! + 0.0722 * blue!;
+    };
+    const [dark, light] = [luminance(a), luminance(b)].sort((x, y) => x - y);
+    return (light! + 0.05) / (dark! + 0.05);
+  }
+
   test.each([320, 360, 768, 1280, 1920])('type, send, read, at %d px', async width => {
     await onPage({ width, dark: width === 768 }, async page => {
       expect(await overflow(page)).toEqual({ by: 0, wide: [] });
@@ -304,6 +317,86 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
       });
     });
 
+    test.each([
+      [390, true],
+      [1280, false],
+    ])('rows arrive in a plot of quality against bytes, at %d px (dark: %s)', async (width, dark) => {
+      await onPage({ width, dark }, async page => {
+        const recipes = ['random(keep=0.05)', 'kivi(bits=4)', 'gear(bits=3)'];
+        await page.getByRole('link', { name: 'Compare' }).click();
+        await page.getByRole('button', { name: 'Take a sample text' }).click();
+        await page.getByLabel('Recipes').fill(recipes.join('\n'));
+        await page.getByLabel('Tokens of an answer').fill('12');
+        await page.getByRole('button', { name: 'Compare' }).click();
+        // Before the end: the full cache's row is there, others are on their way.
+        await page.locator('.plot .point').first().waitFor();
+        expect(await page.getByRole('progressbar', { name: 'Comparison' }).count()).toBe(1);
+        await page.getByText('4 rows,').waitFor({ timeout: 60_000 });
+        const names = await page.locator('.results .card h3').allTextContents();
+        expect(names).toHaveLength(4);
+        expect(await page.locator('.legend li').allTextContents()).toEqual(names.map((name, i) => `${i + 1}. ${name}`));
+        expect(await page.locator('.plot .point text').allTextContents()).toEqual(['1', '2', '3', '4']);
+        const told = (await page.getByRole('img', { name: /^Agreement against bytes/ }).getAttribute('aria-label'))!;
+        const points = told.replace(/^[^.]*\. /, '').split('; ');
+        expect(points).toHaveLength(4);
+        for (const [i, point] of points.entries()) {
+          expect(point.startsWith(`${i + 1}. ${names[i]}: `)).toBe(true);
+          expect(point).toMatch(/: [\d.]+ MiB, [\d.]+ %$/);
+        }
+        expect(await page.locator('.plot .axis').allTextContents()).toEqual([
+          'bytes held after the prompt, MiB',
+          'equal next tokens, %',
+        ]);
+        expect(await page.locator('.beside').textContent()).toMatch(/On the line, smallest first:\s*\d\. /);
+
+        const looks = await page.locator('.plot').evaluate(svg => {
+          const frame = svg.getBoundingClientRect();
+          const paper = getComputedStyle(svg.closest('figure')!).backgroundColor;
+          const fills = (of: string) => [...document.querySelectorAll(of)].map(each => getComputedStyle(each).fill);
+          const texts = [...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect());
+          return {
+            ...{ paper, texts: fills('.plot text'), marks: fills('.plot .mark'), legend: fills('.legend .mark') },
+            share: frame.width / svg.parentElement!.clientWidth,
+            least: Math.min(...texts.map(({ height }) => height)),
+            out: texts.filter(({ left, right }) => left < frame.left - 1 || right > frame.right + 1).length,
+          };
+        });
+        expect(looks.share).toBeGreaterThan(0.85);
+        expect(looks.least).toBeGreaterThan(10);
+        expect(looks.out).toBe(0);
+        expect(looks.marks).toEqual(looks.legend);
+        expect(new Set(looks.marks).size).toBe(4);
+        for (const fill of looks.texts) expect(contrast(fill, looks.paper)).toBeGreaterThan(4.5);
+        for (const fill of looks.marks) expect(contrast(fill, looks.paper)).toBeGreaterThan(3);
+        expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+      });
+    });
+
+    test('who comes back from trying a method finds the list as it was left', async () => {
+      await onPage({ width: 1280 }, async page => {
+        await page.getByRole('link', { name: 'Methods' }).click();
+        await page.getByLabel('Search').fill('bits');
+        await page.getByLabel('Order').selectOption('name');
+        const before = await cards(page);
+        expect(before.length).toBeGreaterThan(3);
+        await page.getByRole('link', { name: 'Try it on my text' }).last().press('Enter');
+        await page.getByLabel('Text').waitFor();
+        expect(await page.title()).toBe('Compare – Kvasir');
+        // The keyboard goes on in the view that the link led to.
+        expect(await page.evaluate(() => document.activeElement?.getAttribute('aria-label'))).toBe('Compare');
+        await page.goBack();
+        await page.getByLabel('Search').waitFor();
+        expect(await page.getByLabel('Search').inputValue()).toBe('bits');
+        expect(await cards(page)).toEqual(before);
+        expect(
+          await page.getByRole('region', { name: 'Methods' }).evaluate(({ scrollTop }) => scrollTop),
+        ).toBeGreaterThan(0);
+        await page.getByLabel('Search').fill('no such words');
+        await page.getByRole('button', { name: 'Show all' }).click();
+        expect(await cards(page)).toHaveLength(METHODS.length);
+      });
+    });
+
     test('a running comparison stops', async () => {
       await onPage({ width: 1280, path: '/' }, async page => {
         await page.getByRole('link', { name: 'Compare' }).click();
@@ -311,6 +404,7 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
         await page.getByRole('button', { name: 'Compare' }).click();
         await page.getByRole('button', { name: 'Stop' }).click();
         await page.getByRole('button', { name: 'Compare' }).waitFor();
+        await page.getByText(/^Stopped/).waitFor();
         await until(async () => (await real.engine.stats()).running === 0, 'the engine is idle');
       });
     });

@@ -28,6 +28,10 @@ export class Comparison {
   maxTokens = $state(48);
   rows = $state.raw<readonly LiveRow[]>([]);
   promptTokens = $state<number | null>(null);
+  /** Rows that the run was to have; 0 until it says so. */
+  planned = $state(0);
+  /** Whether the last run was stopped before its end. */
+  stopped = $state(false);
   progress = $state.raw<{ recipe: string; done: number; total: number } | null>(null);
   error = $state<string | null>(null);
   #running = $state.raw<AbortController | null>(null);
@@ -85,6 +89,8 @@ export class Comparison {
     this.#running = controller;
     this.rows = [];
     this.promptTokens = null;
+    this.planned = 0;
+    this.stopped = false;
     const ask = {
       model,
       messages: [{ role: 'user' as const, content }],
@@ -93,13 +99,16 @@ export class Comparison {
     };
     try {
       for await (const event of this.#client.compare(ask, controller.signal)) {
-        if (event.type === 'begin') this.promptTokens = event.promptTokens;
-        else if (event.type === 'step') this.progress = event;
+        if (event.type === 'begin') {
+          this.promptTokens = event.promptTokens;
+          this.planned = event.recipes.length;
+        } else if (event.type === 'step') this.progress = event;
         else this.rows = [...this.rows, event.row];
       }
     } catch (error) {
       if (!controller.signal.aborted) this.error = error instanceof Error ? error.message : String(error);
     } finally {
+      this.stopped = controller.signal.aborted;
       this.#running = null;
       this.progress = null;
     }

@@ -24,6 +24,8 @@ test('all words must be found, in whatever case, and the family must be the one 
   expect(names('ON Old')).toEqual(['old']);
   expect(names('on nothing')).toEqual([]);
   expect(names('', 'keep')).toEqual(['new']);
+  // By what the family does, too.
+  expect(names('fewer bits')).toEqual(['old']);
   expect(names('old', 'keep')).toEqual([]);
 });
 

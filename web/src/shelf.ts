@@ -1,8 +1,9 @@
+import { FAMILIES } from '../../src/methods/families.ts';
 import type { PageMethod } from './client.ts';
 
 export type Order = 'newest' | 'oldest' | 'name';
 
-/** Methods whose words are all in name, title, summary, claim or paper, of one family or of all, in an order. */
+/** Methods whose words are all in name, title, summary, claim, paper or what their family does, of one family or of all, in an order. */
 export function shelf(
   methods: readonly PageMethod[],
   { words, family, order }: { readonly words: string; readonly family: string; readonly order: Order },
@@ -10,7 +11,8 @@ export function shelf(
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
   const found = methods.filter(method => {
     const { name, title, summary, claim, paper } = method;
-    const text = [name, title, summary, claim, paper?.title, paper?.venue, paper?.arxiv, paper?.date]
+    const kind = (FAMILIES as Readonly<Record<string, string>>)[method.family];
+    const text = [name, title, kind, summary, claim, paper?.title, paper?.venue, paper?.arxiv, paper?.date]
       .join(' ')
       .toLowerCase();
     return (family === '' || method.family === family) && wanted.every(word => text.includes(word));

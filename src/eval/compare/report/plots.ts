@@ -1,5 +1,6 @@
 import { breakable, escaped } from './html.ts';
 import { placeLabels, spread } from './place.ts';
+import { COLOURS } from './plot-style.ts';
 
 /**
  * Plots as SVG that fill the width of their place. What is plotted bears the number of its recipe, which a legend beside it
@@ -9,8 +10,7 @@ const WIDTH = 400;
 const HEIGHT = 290;
 const FRAME = { left: 46, right: WIDTH - 14, top: 30, bottom: HEIGHT - 44 };
 
-/** Colours of the style, and shapes and dashes that tell series apart without them. */
-const COLOURS = 10;
+/** Shapes and dashes tell series apart without colours. */
 const DASHES = ['', '7 4', '2 3', '9 3 2 3'];
 const MARKERS = [
   'M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z',
@@ -20,8 +20,8 @@ const MARKERS = [
   'M-4.6 -3.6H4.6L0 4.8Z',
 ];
 
-/** A recipe's look: the same in every plot. */
-const colour = (number: number): string => `--c:var(--c${(number - 1) % COLOURS})`;
+/** A recipe's look: the same in every plot. A class, as the server's page allows no style attributes. */
+const colour = (number: number): string => `c${(number - 1) % COLOURS}`;
 const marker = (number: number): string => MARKERS[(number - 1) % MARKERS.length]!;
 const dash = (number: number): string => DASHES[(number - 1) % DASHES.length]!;
 
@@ -46,26 +46,37 @@ export function paretoFront<T extends { readonly x: number; readonly y: number }
 
 interface Axis {
   readonly label: string;
+  readonly unit?: string;
   readonly format: (value: number) => string;
 }
 
-/** Numbered points and the front of the best; x from 0. At least one point. */
-export function scatter(title: string, points: readonly Point[], x: Axis, y: Axis): string {
+/** A value with its unit, and what an axis is of. */
+const told = ({ format, unit }: Axis, value: number): string => (unit ? `${format(value)} ${unit}` : format(value));
+const heading = ({ label, unit }: Axis): string => (unit ? `${label}, ${unit}` : label);
+
+/**
+ * Numbered points and the front of the best; x from 0, y over `span` at least and not below 0 for its sake. At least one point.
+ * Whoever does not see it is told the points.
+ */
+export function scatter(title: string, points: readonly Point[], x: Axis, y: Axis & { readonly span: number }): string {
+  const most = Math.max(...points.map(point => point.y));
+  const least = Math.min(...points.map(point => point.y), Math.max(0, most - y.span));
   const xs = ticks(0, Math.max(...points.map(point => point.x)));
-  const ys = ticks(Math.min(...points.map(point => point.y)), Math.max(...points.map(point => point.y)));
+  const ys = ticks(least, most);
   const px = scale([xs[0]!, xs.at(-1)!], [FRAME.left, FRAME.right]);
   const py = scale([ys[0]!, ys.at(-1)!], [FRAME.bottom, FRAME.top]);
   const front = paretoFront(points);
   const steps = front.map(({ x, y }, i) => (i > 0 ? `H${px(x)}V${py(y)}` : `M${px(x)} ${py(y)}`));
   const at = points.map(point => ({ x: px(point.x), y: py(point.y), text: String(point.number) }));
   const labels = placeLabels(at, { ...FRAME, left: FRAME.left + 2, right: WIDTH, top: 16 });
-  return svg(title, [
+  const tips = points.map(point => `${point.name}: ${told(x, point.x)}, ${told(y, point.y)}`);
+  return svg(`${title}. ${points.map(({ number }, i) => `${number}. ${tips[i]}`).join('; ')}`, [
     grid(xs, ys, px, py, x, y),
     `<path class="front" d="${steps.join('')}"/>`,
     ...points.map((point, i) => {
       const [spot, label] = [at[i]!, labels[i]!];
       return (
-        `<g class="point" style="${colour(point.number)}"><title>${escaped(`${point.name}: ${x.format(point.x)}, ${y.format(point.y)}`)}</title>` +
+        `<g class="point ${colour(point.number)}"><title>${escaped(tips[i]!)}</title>` +
         (label.led ? `<path class="leader" d="M${spot.x} ${spot.y}L${round(label.x)} ${round(label.y)}"/>` : '') +
         `<path class="mark" transform="translate(${spot.x} ${spot.y})" d="${marker(point.number)}"/>` +
         `<text x="${round(label.x)}" y="${round(label.y + 4)}" text-anchor="middle">${point.number}</text></g>`
@@ -104,7 +115,7 @@ export function lines(title: string, series: readonly Line[], x: Axis, y: Axis):
       const tip = points.map(point => `${x.format(point.x)}: ${y.format(point.y)}`).join(', ');
       const [from, to] = [last[i]!, ends[i]!];
       return (
-        `<g class="series" style="${colour(number)}"><title>${escaped(`${name}; ${tip}`)}</title><path class="line" d="${d}" stroke-dasharray="${dash(number)}"/>` +
+        `<g class="series ${colour(number)}"><title>${escaped(`${name}; ${tip}`)}</title><path class="line" d="${d}" stroke-dasharray="${dash(number)}"/>` +
         points
           .map(p => `<path class="mark" transform="translate(${px(p.x)} ${py(p.y)})" d="${marker(number)}"/>`)
           .join('') +
@@ -119,7 +130,7 @@ export function lines(title: string, series: readonly Line[], x: Axis, y: Axis):
 export function legend(names: readonly Named[]): string {
   const items = names.map(
     ({ name, number }) =>
-      `<li style="${colour(number)}"><svg viewBox="0 0 34 14" aria-hidden="true"><path class="line" d="M0 7H34" stroke-dasharray="${dash(number)}"/><path class="mark" transform="translate(17 7)" d="${marker(number)}"/></svg><span>${number}. ${breakable(name)}</span></li>`,
+      `<li class="${colour(number)}"><svg viewBox="0 0 34 14" aria-hidden="true"><path class="line" d="M0 7H34" stroke-dasharray="${dash(number)}"/><path class="mark" transform="translate(17 7)" d="${marker(number)}"/></svg><span>${number}. ${breakable(name)}</span></li>`,
   );
   return `<ul class="legend" aria-label="Legend">${items.join('')}</ul>`;
 }
@@ -146,8 +157,8 @@ function grid(
       value =>
         `<text class="tick" x="${px(value)}" y="${bottom + 17}" text-anchor="middle">${escaped(x.format(value))}</text>`,
     ),
-    `<text class="axis" x="${(left + right) / 2}" y="${HEIGHT - 8}" text-anchor="middle">${escaped(x.label)}</text>`,
-    `<text class="axis" x="2" y="12">${escaped(y.label)}</text>`,
+    `<text class="axis" x="${(left + right) / 2}" y="${HEIGHT - 8}" text-anchor="middle">${escaped(heading(x))}</text>`,
+    `<text class="axis" x="2" y="12">${escaped(heading(y))}</text>`,
   ].join('');
 }
 

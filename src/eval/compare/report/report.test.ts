@@ -6,6 +6,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BINS } from '../prompt.ts';
 import type { CompareResult, CompareRow } from '../result.ts';
+import { agreementPlot, bestOf } from './against-bytes.ts';
 import { embedded, escaped } from './html.ts';
 import { placeLabels, spread } from './place.ts';
 import { paretoFront, ticks } from './plots.ts';
@@ -229,6 +230,27 @@ test('the front holds what no other beats in both', () => {
   const points = [point('a', 4, 90), point('b', 2, 90), point('c', 1, 50), point('d', 3, 80), point('e', 5, 100)];
   expect(paretoFront(points).map(({ name }) => name)).toEqual(['c', 'b', 'e']);
   expect(paretoFront([])).toEqual([]);
+});
+
+test('a plot of agreement tells its points, its axes and its front, and nothing over all', () => {
+  const outcome = (number: number, name: string, mebibytes: number, share: number) => ({
+    ...{ number, name, share },
+    bytes: mebibytes * 2 ** 20,
+  });
+  const outcomes = [outcome(1, 'full', 8, 1), outcome(2, EVIL, 2, 1), outcome(4, 'kivi', 1, 0.915)];
+  const plot = agreementPlot(outcomes);
+  expect(plot).toContain(
+    `aria-label="Agreement against bytes. 1. full: 8 MiB, 100 %; 2. ${escaped(EVIL)}: 2 MiB, 100 %; 4. kivi: 1 MiB, 91.5 %"`,
+  );
+  expect(plot).not.toContain('<img');
+  for (const axis of ['bytes held after the prompt, MiB', 'equal next tokens, %'])
+    expect(plot).toContain(`>${axis}</text>`);
+  expect(bestOf(outcomes).map(({ number }) => number)).toEqual([4, 2]);
+  const marks = (text: string) => [...text.matchAll(/text-anchor="end">([^<]*)</g)].map(([, mark]) => Number(mark));
+  expect(marks(plot)).toEqual([90, 92, 94, 96, 98, 100]);
+  // One point, or all alike: the axis still ends at all, or begins at nothing.
+  expect(marks(agreementPlot([outcome(1, 'full', 8, 1)]))).toEqual([95, 96, 97, 98, 99, 100]);
+  expect(marks(agreementPlot([outcome(1, 'full', 8, 0)]))[0]).toBe(0);
 });
 
 test.each([

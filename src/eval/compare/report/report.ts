@@ -1,7 +1,8 @@
 import { type CompareResult, type CompareRow, meanLength } from '../result.ts';
 import { claims, compareTable, failures, mebibytes, taken, took } from '../table.ts';
+import { againstBytes, agreementPlot, HOW_TO_READ } from './against-bytes.ts';
 import { breakable, embedded, escaped } from './html.ts';
-import { bars, legend, lines, type Named, scatter } from './plots.ts';
+import { bars, legend, lines, type Named } from './plots.ts';
 import { SCRIPT } from './script.ts';
 import { STYLE } from './style.ts';
 
@@ -47,9 +48,9 @@ const named = ({ row, number }: Numbered): Named => ({ name: row.recipe, number 
 function body(result: CompareResult, measured: readonly Numbered[]): string {
   const { plan, rows } = result;
   return `<h2>Quality against bytes</h2>
-<p class="soft">Up and to the left is better. The dashed line joins the recipes that no other beats in both. Numbers are rows of the table.</p>
+<p class="soft">${HOW_TO_READ} Numbers are rows of the table.</p>
 <div class="plots">
-${figure('Agreement with the full cache', agreementPlot(measured))}
+${figure('Agreement with the full cache', agreementOf(measured))}
 ${plan.tasks.length > 0 ? figure('Task scores', taskPlot(result, measured)) : ''}
 ${legend(measured.map(named))}
 </div>
@@ -112,31 +113,23 @@ function tableOf(result: CompareResult): string {
 const figure = (caption: string, plot: string): string =>
   plot === '' ? '' : `<figure><figcaption>${escaped(caption)}</figcaption>${plot}</figure>`;
 
-const MEBIBYTES = {
-  label: 'bytes held after the prompt, MiB',
-  format: (value: number) => String(Number(value.toFixed(2))),
-};
-const PERCENT = (label: string) => ({ label, format: (value: number) => String(Number(value.toFixed(1))) });
+const heldOf = ({ row }: Numbered): number => row.quality!.held;
 
-function agreementPlot(rows: readonly Numbered[]): string {
-  const points = rows.map(each => {
-    const { held, agreement } = each.row.quality!;
-    return { ...named(each), x: held / 2 ** 20, y: agreement * 100 };
-  });
-  return scatter('Agreement against bytes', points, MEBIBYTES, PERCENT('equal next tokens, %'));
+function agreementOf(rows: readonly Numbered[]): string {
+  return agreementPlot(rows.map(each => ({ ...named(each), bytes: heldOf(each), share: each.row.quality!.agreement })));
 }
 
 /** Mean share of right answers over the tasks that the full cache masters. */
 function taskPlot({ rows: [full], plan }: CompareResult, rows: readonly Numbered[]): string {
   const sane = plan.tasks.filter(({ name }) => claims(full!, name)).map(({ name }) => name);
-  const points = rows.flatMap(each => {
+  const outcomes = rows.flatMap(each => {
     const scores = each.row.tasks.filter(({ task }) => sane.includes(task));
     if (sane.length === 0 || scores.length < sane.length) return [];
-    const mean = scores.reduce((sum, { right, n }) => sum + right / n, 0) / scores.length;
-    return [{ ...named(each), x: each.row.quality!.held / 2 ** 20, y: mean * 100 }];
+    const share = scores.reduce((sum, { right, n }) => sum + right / n, 0) / scores.length;
+    return [{ ...named(each), bytes: heldOf(each), share }];
   });
-  if (points.length === 0) return '';
-  return scatter('Task scores against bytes', points, MEBIBYTES, PERCENT('right answers, mean over tasks, %'));
+  if (outcomes.length === 0) return '';
+  return againstBytes('Task scores against bytes', 'right answers, mean over tasks', outcomes);
 }
 
 function speedPlots(rows: readonly Numbered[]): string {

@@ -1,18 +1,12 @@
-/** The report's style: the page's colours, light and dark by the system or by its button. */
-/** Colours of recipes, in the order of the table: apart in hue and in lightness. */
-function colours(list: string): string {
-  return list
-    .split(' ')
-    .map((colour, i) => `--c${i}:${colour};`)
-    .join('');
-}
+import { PLOT_DARK, PLOT_LIGHT, PLOT_STYLE } from './plot-style.ts';
 
+/** The report's style: the page's colours, light and dark by the system or by its button. */
 const LIGHT =
   '--paper:#f6f3ec;--sheet:#fdfbf7;--ink:#24211b;--soft:#655f53;--line:#ddd6c8;--edge:#8f8676;--mead:#87500f;--tint:#efe6d4;--alarm:#9b2c1d;--shade:rgb(60 45 15/.28);' +
-  colours('#24211b #0067a3 #c44e00 #00805c #b3478a #8a6d00 #6d3fae #3f97c9 #a11d2e #5b7a1f');
+  PLOT_LIGHT;
 const DARK =
   '--paper:#161512;--sheet:#1e1c18;--ink:#e8e2d5;--soft:#a59d8d;--line:#35322b;--edge:#7d7566;--mead:#e0a957;--tint:#2b261c;--alarm:#f0937f;--shade:rgb(0 0 0/.75);' +
-  colours('#e8e2d5 #4aa3df #ff8a4c #2fc79a #e79cc4 #e6c34a #b890e0 #9fdcff #ff7b88 #b5d46a');
+  PLOT_DARK;
 
 export const STYLE = `
 :root{color-scheme:light dark;${LIGHT}}
@@ -44,24 +38,9 @@ tr:last-child td{border-bottom:0}
 th{color:var(--soft);font-weight:600}
 .grey{color:var(--soft);opacity:.65}
 .wrong{color:var(--alarm);white-space:normal;text-align:left}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,32rem),1fr));gap:1rem}
-figure{margin:0;padding:.75rem;border:1px solid var(--line);border-radius:.6rem;background:var(--sheet);min-width:0}
-figcaption{margin-bottom:.5rem;font-weight:600;font-size:.9375rem}
+.map{margin:0;padding:.75rem;border:1px solid var(--line);border-radius:.6rem;background:var(--sheet);min-width:0}
+${PLOT_STYLE}
 .scroll{overflow-x:auto}
-.plots figure{container-type:inline-size}
-.plot{display:block;width:100%}
-.plot text{fill:var(--ink);font-size:13px}
-.plot .tick,.plot .axis{fill:var(--soft)}
-@container (min-width:22rem){.plot text{font-size:11px}}
-@container (min-width:30rem){.plot text{font-size:9.5px}}
-.grid{stroke:var(--line);fill:none}
-.front{stroke:var(--edge);fill:none;stroke-dasharray:4 3}
-.leader{stroke:var(--edge);stroke-width:.75;fill:none}
-.line{stroke:var(--c);stroke-width:2;fill:none}
-.mark{fill:var(--c);stroke:var(--sheet);stroke-width:1}
-.legend{grid-column:1/-1;display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:.15rem 1rem;margin:.25rem 0 0;padding:0;list-style:none;font:.8125rem/1.5 ui-monospace,Menlo,Consolas,monospace}
-.legend li{display:grid;grid-template-columns:2.2rem minmax(0,1fr);gap:.5rem;align-items:start;overflow-wrap:anywhere}
-.legend svg{width:2.2rem;height:1.2rem}
 .bars{display:grid;grid-template-columns:minmax(0,1fr) 3.5rem;gap:.1rem .75rem;margin:0;padding:0;list-style:none;font-size:.8125rem}
 .bars li{display:contents}
 .bars .name{grid-column:1/-1;margin-top:.3rem;font-family:ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}

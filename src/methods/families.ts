@@ -1,0 +1,15 @@
+import type { Family } from './types.ts';
+
+/** What families do, in the order in which they are shown. */
+export const FAMILIES: Readonly<Record<Family, string>> = {
+  control: 'Controls',
+  keep: 'Keep: which tokens stay',
+  allocate: 'Allocate: how much each layer and head keeps',
+  merge: 'Merge: tokens, or layers, into one another',
+  lowrank: 'Low rank: fewer numbers a row',
+  format: 'Format: fewer bits a number',
+  retrieve: 'Retrieve: moved out, fetched by need',
+  skip: 'Skip: rows that layers do not run',
+  reuse: 'Reuse: rows of other prompts',
+  schedule: 'Schedule: what runs when',
+};
