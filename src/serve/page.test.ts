@@ -26,12 +26,21 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
     await real?.[Symbol.asyncDispose]();
   });
 
-  /** Opens the page and runs `use`; anything on the console, any error and any foreign request fails the test. */
-  async function onPage(options: { width: number; dark?: boolean; path?: string }, use: (page: Page) => Promise<void>) {
+  /**
+   * Opens the page and runs `use`; any error, any foreign request and anything on the console that `expected` does not tell of
+   * fails the test. Chromium logs each answer that refuses.
+   */
+  async function onPage(
+    options: { width: number; dark?: boolean; path?: string },
+    use: (page: Page) => Promise<void>,
+    expected?: RegExp,
+  ) {
     const { width, dark = false, path = '/' } = options;
     const page = await browser.newPage({ viewport: { width, height: 760 }, colorScheme: dark ? 'dark' : 'light' });
     const problems: string[] = [];
-    page.on('console', message => problems.push(`${message.type()}: ${message.text()}`));
+    page.on('console', message => {
+      if (!expected?.test(message.text())) problems.push(`${message.type()}: ${message.text()}`);
+    });
     page.on('pageerror', error => problems.push(error.message));
     page.on('request', request => {
       if (!request.url().startsWith(real.server.url)) problems.push(`request to ${request.url()}`);
@@ -170,6 +179,35 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
       await page.getByRole('alert').getByText('There is no method snapvk.').waitFor();
       expect(await page.locator('.turn').count()).toBe(0);
     });
+  });
+
+  test('a message that was refused, and one that is being written, stay to be sent', async () => {
+    await onPage(
+      { width: 1280 },
+      async page => {
+        const message = page.getByLabel('Message');
+        const recipe = page.getByLabel('Cache recipe');
+        await recipe.fill('snapvk');
+        await message.fill('What is 12 + 30?');
+        await page.keyboard.press('Enter');
+        await page.getByRole('alert').getByText('There is no method snapvk.').waitFor();
+        expect(await message.inputValue()).toBe('What is 12 + 30?');
+        await page.getByRole('link', { name: 'Methods' }).click();
+        await page.getByRole('link', { name: 'Chat' }).click();
+        expect(await message.inputValue()).toBe('What is 12 + 30?');
+        // This one only the server refuses.
+        await recipe.fill('snapkv(window=9999999)');
+        await message.press('Enter');
+        await page.getByText('No answer').waitFor();
+        expect(await message.inputValue()).toBe('What is 12 + 30?');
+        await recipe.fill('');
+        await message.press('Enter');
+        await page.locator('.turn.assistant', { hasText: '42' }).waitFor();
+        expect(await message.inputValue()).toBe('');
+        expect(await page.getByRole('alert').count()).toBe(0);
+      },
+      /400/,
+    );
   });
 
   test('another model is one click away, and answers', async () => {
@@ -371,6 +409,42 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
         expect(await overflow(page)).toEqual({ by: 0, wide: [] });
       });
     });
+
+    test.each([390, 1280])(
+      'what cannot be compared is refused in view, and stays to be mended, at %d px',
+      async width => {
+        await onPage(
+          { width },
+          async page => {
+            await page.getByRole('link', { name: 'Compare' }).click();
+            await page.getByLabel('Question').fill('When does it close?');
+            const recipes = '# mine\nkivi(bits=4)\nsnapkv(keep=2)';
+            await page.getByLabel('Recipes').fill(recipes);
+            const alert = page.getByRole('alert');
+            const refused = async (why: string) => {
+              await page.getByRole('button', { name: 'Compare' }).click();
+              await alert.getByText(why).waitFor();
+              await until(async () => {
+                const box = (await alert.boundingBox())!;
+                return box.y >= 0 && box.y < 760;
+              }, 'the alert is in view');
+              expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+              expect(await page.locator('.results .card').count()).toBe(0);
+            };
+            await refused('Give a text');
+            await page.getByLabel('Text').fill('It closes at four.');
+            await refused('Recipe 2: snapkv: keep must be a number above 0 and at most 1; got 2');
+            expect(await page.getByLabel('Recipes').inputValue()).toBe(recipes);
+            await page.getByLabel('Recipes').fill('kivi(bits=4)');
+            const long = 'The gate opens at nine. '.repeat(4000);
+            await page.getByLabel('Text').fill(long);
+            await refused('do not fit the context of 8192 tokens');
+            expect(await page.getByLabel('Text').inputValue()).toBe(long);
+          },
+          /400/,
+        );
+      },
+    );
 
     test('who comes back from trying a method finds the list as it was left', async () => {
       await onPage({ width: 1280 }, async page => {

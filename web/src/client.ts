@@ -97,6 +97,17 @@ export interface Figures {
   readonly kept: number;
 }
 
+/** The server does not do what it was asked, and says why; `field` is what is wrong in the request, where it is known. */
+export class Refused extends Error {
+  override readonly name = 'Refused';
+  readonly field: string | null;
+
+  constructor(message: string, field: string | null) {
+    super(message);
+    this.field = field;
+  }
+}
+
 /** The server wants an API key. */
 export class KeyRequired extends Error {
   override readonly name = 'KeyRequired';

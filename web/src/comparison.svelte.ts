@@ -81,10 +81,11 @@ export class Comparison {
   async run(model: string): Promise<void> {
     if (this.busy) return;
     this.error = null;
-    const content = [this.text.trim(), this.question.trim()].filter(part => part !== '').join('\n\n');
-    if (content === '') this.error = 'Give a text, or take the sample.';
+    const text = this.text.trim();
+    if (text === '') this.error = 'Give a text, or take the sample.';
     else if (this.list.length === 0) this.error = 'Give at least one recipe, one a line.';
     if (this.error) return;
+    const content = [text, this.question.trim()].filter(part => part !== '').join('\n\n');
     const controller = new AbortController();
     this.#running = controller;
     this.rows = [];
@@ -106,7 +107,7 @@ export class Comparison {
         else this.rows = [...this.rows, event.row];
       }
     } catch (error) {
-      if (!controller.signal.aborted) this.error = error instanceof Error ? error.message : String(error);
+      if (!controller.signal.aborted) this.error = why(error);
     } finally {
       this.stopped = controller.signal.aborted;
       this.#running = null;
@@ -117,6 +118,14 @@ export class Comparison {
   stop(): void {
     this.#running?.abort();
   }
+}
+
+/** Of several recipes the one that is wrong is named by its place. */
+function why(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { field } = error as { readonly field?: string | null };
+  const place = /^recipes\[(\d+)\]/.exec(field ?? '')?.[1];
+  return place === undefined ? error.message : `Recipe ${Number(place) + 1}: ${error.message}`;
 }
 
 function kept(): Partial<Asked> {

@@ -46,6 +46,8 @@ export class Conversation {
   /** The recipe as typed; empty: the model's. */
   kv = $state('');
 
+  /** The message that is being written; of one that got no answer it is the message again. */
+  draft = $state('');
   turns = $state<Turn[]>([]);
   meters = $state.raw<Meters>(NOTHING);
   /** Cache bytes over the last answer. */
@@ -118,7 +120,10 @@ export class Conversation {
       await this.#read(turn, model, messages, controller.signal);
     } catch (error) {
       turn.state = controller.signal.aborted ? 'stopped' : 'failed';
-      if (!controller.signal.aborted) this.#fail(error);
+      if (!controller.signal.aborted) {
+        this.#fail(error);
+        if (this.draft === '') this.draft = content;
+      }
     } finally {
       stopPolling();
       // Ends the count of prompt tokens where it is late.

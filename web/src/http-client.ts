@@ -7,7 +7,7 @@ import type { ChatMessage } from '../../src/model/types.ts';
 import type { CompareEvent } from '../../src/serve/compare.ts';
 import type * as schemas from '../../src/serve/schemas.ts';
 import type { ChatAsk, ChatClient, ChatPart, CompareAsk, Library, ModelList, PageModel } from './client.ts';
-import { KeyRequired } from './client.ts';
+import { KeyRequired, Refused } from './client.ts';
 import { readEvents } from './events.ts';
 
 const KEY = 'kvasir-api-key';
@@ -127,9 +127,14 @@ export class HttpClient implements ChatClient {
   async #check(response: Response): Promise<Response> {
     if (response.ok) return response;
     if (response.status === 401) throw new KeyRequired('This server wants an API key.');
-    const body = (await response.json().catch(() => null)) as { error?: { message: string } } | null;
-    throw new Error(body?.error?.message ?? `The server answered ${response.status}.`);
+    const body = (await response.json().catch(() => null)) as { error?: RefusedBody } | null;
+    throw new Refused(body?.error?.message ?? `The server answered ${response.status}.`, body?.error?.param ?? null);
   }
+}
+
+interface RefusedBody {
+  readonly message: string;
+  readonly param: string | null;
 }
 
 function pageModel({ id, kvasir }: schemas.ModelBody): PageModel {
