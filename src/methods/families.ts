@@ -13,3 +13,15 @@ export const FAMILIES: Readonly<Record<Family, string>> = {
   reuse: 'Reuse: rows of other prompts',
   schedule: 'Schedule: what runs when',
 };
+
+/** What else families are called, for who searches. */
+export const ALSO: Readonly<Partial<Record<Family, string>>> = {
+  control: 'baselines',
+  keep: 'eviction, sparse, pruning',
+  allocate: 'eviction, budgets',
+  merge: 'compression',
+  lowrank: 'compression, projection',
+  format: 'quantization, compression',
+  retrieve: 'offloading, sparse',
+  skip: 'pruning',
+};

@@ -34,6 +34,7 @@ export class Comparison {
   stopped = $state(false);
   progress = $state.raw<{ recipe: string; done: number; total: number } | null>(null);
   error = $state<string | null>(null);
+  #sampled = $state('');
   #running = $state.raw<AbortController | null>(null);
 
   constructor(client: ChatClient) {
@@ -70,11 +71,17 @@ export class Comparison {
     this.recipes = [recipe, ...others].join('\n');
   }
 
+  /** A text that no sample may take the place of. */
+  get ownText(): boolean {
+    return this.text.trim() !== '' && this.text !== this.#sampled;
+  }
+
   /** A text with something to find, for those who have none at hand. */
   sample(): void {
     const { text } = passkey(1500);
     const at = text.lastIndexOf('\n\n');
-    this.text = text.slice(0, at);
+    this.#sampled = text.slice(0, at);
+    this.text = this.#sampled;
     this.question = text.slice(at).trim();
   }
 

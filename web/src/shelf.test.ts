@@ -26,6 +26,8 @@ test('all words must be found, in whatever case, and the family must be the one 
   expect(names('', 'keep')).toEqual(['new']);
   // By what the family does, too.
   expect(names('fewer bits')).toEqual(['old']);
+  for (const word of ['quantize', 'Quantized', 'quantization', 'offload'])
+    expect(names(word).length).toBe(word === 'offload' ? 0 : 1);
   expect(names('old', 'keep')).toEqual([]);
 });
 

@@ -1,4 +1,5 @@
-import { FAMILIES } from '../../src/methods/families.ts';
+import { ALSO, FAMILIES } from '../../src/methods/families.ts';
+import type { Family } from '../../src/methods/types.ts';
 import type { PageMethod } from './client.ts';
 
 export type Order = 'newest' | 'oldest' | 'name';
@@ -8,11 +9,11 @@ export function shelf(
   methods: readonly PageMethod[],
   { words, family, order }: { readonly words: string; readonly family: string; readonly order: Order },
 ): PageMethod[] {
-  const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
+  const wanted = words.toLowerCase().split(/\s+/).filter(Boolean).map(stem);
   const found = methods.filter(method => {
     const { name, title, summary, claim, paper } = method;
-    const kind = (FAMILIES as Readonly<Record<string, string>>)[method.family];
-    const text = [name, title, kind, summary, claim, paper?.title, paper?.venue, paper?.arxiv, paper?.date]
+    const kind = [FAMILIES, ALSO].map(names => names[method.family as Family]);
+    const text = [name, title, ...kind, summary, claim, paper?.title, paper?.venue, paper?.arxiv, paper?.date]
       .join(' ')
       .toLowerCase();
     return (family === '' || method.family === family) && wanted.every(word => text.includes(word));
@@ -26,6 +27,11 @@ export function shelf(
       ? Number(date(a) === '') - Number(date(b) === '')
       : sign * date(a).localeCompare(date(b)),
   );
+}
+
+/** `quantize`, `quantized` and `quantization` are one word to who searches. */
+function stem(word: string): string {
+  return word.replace(/^([a-z]{4,}?)(?:ations?|ions?|ings?|ed|es?|s)$/, '$1');
 }
 
 /** A recipe to try a method with: a quarter of the tokens where it has a budget, else its defaults. */

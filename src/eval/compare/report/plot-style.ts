@@ -24,6 +24,7 @@ export const PLOT_STYLE = `.plots{display:grid;grid-template-columns:repeat(auto
 .plots figcaption{margin-bottom:.5rem;font-weight:600;font-size:.9375rem}
 .plot{display:block;width:100%}
 .plot text{fill:var(--ink);font-size:13px}
+.plot .point text{stroke:var(--sheet);stroke-width:3px;paint-order:stroke}
 .plot .tick,.plot .axis{fill:var(--soft)}
 @container (min-width:22rem){.plot text{font-size:11px}}
 @container (min-width:30rem){.plot text{font-size:9.5px}}
