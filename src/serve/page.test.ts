@@ -475,8 +475,12 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
       await onPage({ width: 1280, path: '/' }, async page => {
         await page.getByRole('link', { name: 'Compare' }).click();
         await page.getByRole('button', { name: 'Take a sample text' }).click();
-        await page.getByRole('button', { name: 'Compare' }).click();
-        await page.getByRole('button', { name: 'Stop' }).click();
+        await page.getByRole('button', { name: 'Compare' }).press('Enter');
+        // The keyboard stays on the button; in a field, Enter begins nothing and stops nothing.
+        await page.locator('button:focus', { hasText: 'Stop' }).waitFor();
+        await page.getByLabel('Question').press('Enter');
+        expect(await page.getByRole('button', { name: 'Stop' }).count()).toBe(1);
+        await page.getByRole('button', { name: 'Stop' }).press('Enter');
         await page.getByRole('button', { name: 'Compare' }).waitFor();
         await page.getByText(/^Stopped/).waitFor();
         await until(async () => (await real.engine.stats()).running === 0, 'the engine is idle');

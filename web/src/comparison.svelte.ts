@@ -2,6 +2,7 @@ import type { LiveRow } from '../../src/eval/live.ts';
 import { recipeLines } from '../../src/methods/recipe-lines.ts';
 import type { ChatClient } from './client.ts';
 import { passkey } from './prompts.ts';
+import { why } from './why.ts';
 
 /** Recipes that a comparison begins with, beside the one to be tried. */
 const BESIDE = ['random(keep=0.25)', 'kivi(bits=4)'];
@@ -125,14 +126,6 @@ export class Comparison {
   stop(): void {
     this.#running?.abort();
   }
-}
-
-/** Of several recipes the one that is wrong is named by its place. */
-function why(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const { field } = error as { readonly field?: string | null };
-  const place = /^recipes\[(\d+)\]/.exec(field ?? '')?.[1];
-  return place === undefined ? error.message : `Recipe ${Number(place) + 1}: ${error.message}`;
 }
 
 function kept(): Partial<Asked> {

@@ -2,6 +2,7 @@ import type { FormatName } from '../../src/cache/types.ts';
 import type { ChatMessage } from '../../src/model/types.ts';
 import { type ChatClient, type Figures, KeyRequired, type Library, type PageModel } from './client.ts';
 import { recipeHint } from './recipe.ts';
+import { why } from './why.ts';
 
 export interface Turn {
   readonly role: 'user' | 'assistant';
@@ -229,6 +230,6 @@ export class Conversation {
 
   #fail(error: unknown): void {
     if (error instanceof KeyRequired) this.keyRequired = true;
-    else this.error = error instanceof Error ? error.message : String(error);
+    else this.error = why(error);
   }
 }
