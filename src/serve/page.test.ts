@@ -240,6 +240,23 @@ describe.skipIf(missing !== '')(`the page in Chromium${missing}`, () => {
     }
   });
 
+  test('a server that has ended is told of, and nothing is lost', async () => {
+    const server = await serve({ engine: real.engine, catalogue: nodeCatalogue(), port: 0 });
+    const page = await browser.newPage();
+    try {
+      await page.goto(server.url);
+      await page.getByRole('button', { name: 'What is 12 + 30?' }).and(page.locator(':enabled')).waitFor();
+      await server.close();
+      await page.getByLabel('Message').fill('What is 12 + 30?');
+      await page.keyboard.press('Enter');
+      await page.getByRole('alert').getByText('The server does not answer').waitFor();
+      expect(await page.getByLabel('Message').inputValue()).toBe('What is 12 + 30?');
+    } finally {
+      await page.close();
+      await server.close();
+    }
+  });
+
   test('the engine in the browser finds the profiles of the bundled model', async () => {
     await onPage({ width: 1280, path: '/local.html' }, async page => {
       for (const [i, kind] of ['razor-attention', 'kvquant'].entries()) {

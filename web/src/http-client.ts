@@ -106,17 +106,16 @@ export class HttpClient implements ChatClient {
   }
 
   async #get<T>(path: string): Promise<T> {
-    return (await this.#check(await fetch(this.#base + path, { headers: this.#headers() }))).json() as Promise<T>;
+    return (await this.#fetch(path, { headers: this.#headers() })).json() as Promise<T>;
   }
 
   async #send(path: string, body: object, signal?: AbortSignal): Promise<Response> {
-    const response = await fetch(this.#base + path, {
+    return this.#fetch(path, {
       method: 'POST',
       headers: { ...this.#headers(), 'content-type': 'application/json' },
       body: JSON.stringify(body),
       ...(signal && { signal }),
     });
-    return this.#check(response);
   }
 
   #headers(): Record<string, string> {
@@ -124,7 +123,11 @@ export class HttpClient implements ChatClient {
     return key ? { authorization: `Bearer ${key}` } : {};
   }
 
-  async #check(response: Response): Promise<Response> {
+  async #fetch(path: string, init: RequestInit): Promise<Response> {
+    const response = await fetch(this.#base + path, init).catch((error: unknown) => {
+      if (init.signal?.aborted) throw error;
+      throw new Refused('The server does not answer: it has ended, or cannot be reached.', null);
+    });
     if (response.ok) return response;
     if (response.status === 401) throw new KeyRequired('This server wants an API key.');
     const body = (await response.json().catch(() => null)) as { error?: RefusedBody } | null;
