@@ -19,8 +19,8 @@ const ROUNDS = 6;
 /** Columns beside the wanted ones, as a share and at least: they let the last of those converge. */
 const BESIDE = 1 / 8;
 const LEAST_BESIDE = 16;
-/** Added to the diagonal, as a share of the trace, where columns are made orthonormal but for directions below f32. */
-const SHIFT = 1e-6;
+/** Added to the diagonal, as a share of it, where columns are made orthonormal but for what sums in f32 leave of a column. */
+const SHIFT = 1e-4;
 
 /**
  * Orthonormal columns f32 [n][rank] that span the `rank` greatest eigenvectors of a positive semidefinite matrix, greatest
@@ -118,20 +118,22 @@ function gramOfColumns(kernels: Kernels, x: number, rows: number, columns: numbe
   }
 }
 
-/** R^-1 [n][n] for R^T R = G + shift * trace * I, R upper triangular; a column that the ones before it explain becomes 0. */
+/**
+ * R^-1 [n][n] for R^T R = G + shift * diag(G), R upper triangular; a column that the ones before it explain becomes 0. Shares of
+ * each column's own length, so that none is lost beside much longer ones.
+ */
 function inverseFactor(gram: Float64Array, n: number, shift: number): Float32Array {
-  let trace = 0;
-  for (let i = 0; i < n; i++) trace += gram[i * n + i]!;
   const r = new Float64Array(n * n);
   for (let i = 0; i < n; i++) {
+    const own = gram[i * n + i]!;
     for (let j = i; j < n; j++) r[i * n + j] = gram[i * n + j]!;
-    r[i * n + i]! += shift * trace;
+    r[i * n + i]! += shift * own;
     for (let k = 0; k < i; k++) {
       const factor = r[k * n + i]!;
       for (let j = i; j < n; j++) r[i * n + j]! -= factor * r[k * n + j]!;
     }
     const pivot = r[i * n + i]!;
-    const scale = pivot > 1e-12 * trace ? 1 / Math.sqrt(pivot) : 0;
+    const scale = pivot > 1e-12 * own ? 1 / Math.sqrt(pivot) : 0;
     for (let j = i; j < n; j++) r[i * n + j]! *= scale;
   }
   const inverse = new Float64Array(n * n);

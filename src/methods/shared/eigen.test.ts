@@ -70,6 +70,17 @@ test('equal, zero and fast falling eigenvalues', () => {
   check(doubled, 40);
 });
 
+test('zero rows beside traces: what columns that were dropped leave in sums', () => {
+  for (const trace of [1e-45, 1e-150, 1e-160, 1e-170]) {
+    const n = 40;
+    const a = new Float64Array(n * n);
+    const full = gram(20, 40);
+    for (let i = 0; i < 20; i++) for (let j = 0; j < 20; j++) a[i * n + j] = full[i * 20 + j]!;
+    for (let i = 20; i < n; i++) for (let j = 0; j < i; j++) a[i * n + j] = trace * normal();
+    check(a, n);
+  }
+});
+
 test('the greatest few of many, and the empty matrix', () => {
   check(gram(150, 300, 0.98), 150, 20);
   expect(symmetricEigen(new Float64Array(0), 0).values.length).toBe(0);

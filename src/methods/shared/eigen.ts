@@ -45,6 +45,10 @@ function reduce(a: Float64Array, n: number) {
   const factors = new Float64Array(n);
   const v = new Float64Array(n);
   const p = new Float64Array(n);
+  let squares = 0;
+  for (const x of a) squares += x * x;
+  // What is smaller is nothing beside the rounding of the whole; a mirror made of it would be of no finite length.
+  const nothing = Number.EPSILON ** 2 * squares;
   for (let k = 0; k < n; k++) {
     diagonal[k] = a[k * n + k]!;
     if (k + 1 === n) break;
@@ -55,7 +59,7 @@ function reduce(a: Float64Array, n: number) {
     }
     const head = v[k + 1]!;
     below[k] = head;
-    if (!(rest > 0)) continue;
+    if (!(rest > nothing)) continue;
     const length = Math.sqrt(head * head + rest);
     below[k] = head > 0 ? -length : length;
     v[k + 1] = head - below[k]!;

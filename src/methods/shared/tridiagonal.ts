@@ -8,10 +8,12 @@ export function tridiagonalValues(diagonal: Float64Array, below: Float64Array): 
   const d = diagonal.slice();
   const e = new Float64Array(n);
   e.set(below);
+  // What is smaller is nothing beside the rounding of the whole: without it a stretch of zeros with traces beside them never ends.
+  const nothing = Number.EPSILON * normOf(diagonal, below);
   for (let l = 0; l < n; l++) {
     for (;;) {
       let m = l;
-      while (m < n - 1 && Math.abs(e[m]!) > Number.EPSILON * (Math.abs(d[m]!) + Math.abs(d[m + 1]!))) m++;
+      while (m < n - 1 && Math.abs(e[m]!) > nothing) m++;
       if (m === l) break;
       sweep(d, e, l, m);
     }
@@ -50,6 +52,14 @@ function sweep(d: Float64Array, e: Float64Array, l: number, m: number): void {
   e[m] = 0;
 }
 
+/** Greatest sum of a row: no eigenvalue is greater. */
+function normOf(diagonal: Float64Array, below: Float64Array): number {
+  let norm = 0;
+  for (const [i, value] of diagonal.entries())
+    norm = Math.max(norm, Math.abs(value) + Math.abs(below[i] ?? 0) + Math.abs(below[i - 1] ?? 0));
+  return norm;
+}
+
 /** Vectors of eigenvalues nearer than this share of the norm are made orthogonal to each other. */
 const CLOSE = 1e-3;
 const ITERATIONS = 3;
@@ -57,9 +67,7 @@ const ITERATIONS = 3;
 /** Orthonormal eigenvectors f64 [values.length][n] of descending eigenvalues, by inverse iteration. */
 export function tridiagonalVectors(diagonal: Float64Array, below: Float64Array, values: Float64Array): Float64Array {
   const n = diagonal.length;
-  let norm = 0;
-  for (let i = 0; i < n; i++)
-    norm = Math.max(norm, Math.abs(diagonal[i]!) + Math.abs(below[i] ?? 0) + Math.abs(below[i - 1] ?? 0));
+  const norm = normOf(diagonal, below);
   const vectors = new Float64Array(values.length * n);
   const apart = 10 * Number.EPSILON * (norm || 1);
   let value = Number.POSITIVE_INFINITY;
