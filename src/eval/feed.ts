@@ -3,6 +3,7 @@ import type { SequenceStats } from '../cache/types.ts';
 import { LayerPrefill } from '../engine/layer-prefill.ts';
 import type { LoadedModel } from '../engine/loaded-model.ts';
 import { type CacheSetting, openSequence } from './cache-setting.ts';
+import { roomInPages } from './page-room.ts';
 import type { TimedRun } from './timed-run.ts';
 
 /** Logits [vocab] after the token at `position`; valid during the call. */
@@ -51,16 +52,17 @@ export class Feed implements Disposable {
     }
   }
 
-  /** More tokens, as if they had been written: in tiles, or one by one where a recipe decides at each step. */
+  /** More tokens, as if they had been written: in tiles that end where a page fills, or one by one where a recipe looks at each step. */
   async push(tokens: readonly number[], logits: 'last' | 'all', sink: Sink): Promise<void> {
     const { forward } = this.#model;
     const begin = this.length;
     this.#tokens.push(...tokens);
-    const tile = this.#run ? 1 : forward.workspace.tile;
-    const hooks = this.#run?.stepwise ? this.#run : undefined;
-    for (let from = begin; from < this.length; from += tile) {
+    const run = this.#run;
+    const hooks = run?.stepwise ? run : undefined;
+    for (let from = begin, rows = 0; from < this.length; from += rows) {
       await this.#pause();
-      const rows = Math.min(tile, this.length - from);
+      const room = hooks ? 1 : run ? roomInPages(this.#sequence, this.#model.shape) : Number.POSITIVE_INFINITY;
+      rows = Math.min(room, forward.workspace.tile, this.length - from);
       const wanted = logits === 'all' ? 'all' : from + rows === this.length ? 'last' : 'none';
       if (!hooks) this.#sequence.prepareAppend(rows);
       const work = {
@@ -73,7 +75,7 @@ export class Feed implements Disposable {
         ...(hooks && { hooks }),
       } as const;
       await forward.step([work], (done, row, values) => sink(done.position + row, values));
-      this.#run?.afterStep();
+      run?.afterStep(rows);
     }
   }
 

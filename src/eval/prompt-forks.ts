@@ -1,4 +1,3 @@
-import { PAGE_TOKENS } from '../../kernels/abi.ts';
 import type { CacheSequence } from '../cache/sequence.ts';
 import { LayerPrefill } from '../engine/layer-prefill.ts';
 import type { LoadedModel } from '../engine/loaded-model.ts';
@@ -6,9 +5,9 @@ import { Program } from '../engine/program/program.ts';
 import { Run } from '../engine/program/run.ts';
 import { findMethod } from '../methods/index.ts';
 import { formatRecipe } from '../methods/recipe.ts';
-import type { ModelShape } from '../methods/types.ts';
 import type { CacheSetting } from './cache-setting.ts';
 import type { Pause, Sink } from './feed.ts';
+import { roomInPages } from './page-room.ts';
 
 /** What a fork held when its prompt had been encoded, and the most from then on. */
 export interface ForkBytes {
@@ -101,7 +100,7 @@ export class PromptForks implements Disposable {
         await this.#pause();
         const rows = Math.min(
           all.length - from,
-          roomIn(sequence, this.#model.shape),
+          roomInPages(sequence, this.#model.shape),
           this.#model.forward.workspace.tile,
         );
         sequence.prepareAppend(rows);
@@ -109,7 +108,7 @@ export class PromptForks implements Disposable {
         await this.#model.forward.step([work], (done, row, logits) => sink(done.position + row, logits));
         // Pages are whole from their first row on: between two encodings a cache is at its greatest.
         most = Math.max(most, sequence.stats().held);
-        for (let row = 0; row < rows; row++) run.afterStep();
+        run.afterStep(rows);
         from += rows;
       }
       return { held, most };
@@ -139,13 +138,4 @@ function withInert(model: LoadedModel, { kv }: CacheSetting, inert: 'last' | 'ot
     return { name, policy: last === (inert === 'last') ? {} : policy };
   });
   return new Program(whole.text, parts, whole.model, whole.prefixStable);
-}
-
-/** Rows until the first page of any view is full. */
-function roomIn(sequence: CacheSequence, { layers, kvHeads }: ModelShape): number {
-  let room = PAGE_TOKENS;
-  for (let layer = 0; layer < layers; layer++)
-    for (let head = 0; head < kvHeads; head++)
-      room = Math.min(room, PAGE_TOKENS - (sequence.entries(layer, head) % PAGE_TOKENS));
-  return room;
 }

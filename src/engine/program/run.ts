@@ -199,10 +199,10 @@ export class Run implements StepHooks {
     }
   }
 
-  /** A row has gone through all layers. Pages that it filled are decided. */
-  afterStep(): void {
+  /** Rows (one, where rows of decoding are looked at) have gone through all layers. Pages that the last of them filled are decided. */
+  afterStep(rows = 1): void {
     const state = this.#state;
-    state.seen++;
+    state.seen += rows;
     // The cache forgets it of all layers as soon as one of them is acted on.
     for (let layer = 0; layer < this.#filled.length; layer++)
       this.#filled[layer] = this.sequence.justFilled(layer) ? 1 : 0;

@@ -36,6 +36,14 @@ export class Divergence {
     this.#kl += kl;
   }
 
+  /** Adds the places of another. */
+  join(other: Divergence): void {
+    this.#count += other.#count;
+    this.#same += other.#same;
+    this.#kl += other.#kl;
+    this.#error = Math.max(this.#error, other.#error);
+  }
+
   result(): DivergenceResult {
     const { agreement, kl } = { agreement: this.#same / this.#count, kl: this.#kl / this.#count };
     return { count: this.#count, agreement, kl, logitError: this.#error };

@@ -27,6 +27,12 @@ interface Window extends Stretch {
   readonly truth: readonly Float32Array[];
 }
 
+interface WindowResult {
+  readonly sum: Divergence;
+  /** The most bytes. */
+  readonly most: number;
+}
+
 /** Share of the cache's limit that prompts kept for forks may take. */
 const FORKS_SHARE = 0.5;
 /** Forced tokens between two looks at the bytes. */
@@ -38,6 +44,8 @@ export class Evaluator implements Disposable {
   readonly #windows: readonly Window[];
   readonly #pause: Pause | undefined;
   readonly #known = new Map<string, Measured>();
+  /** By window and recipe. */
+  readonly #results = new Map<string, WindowResult>();
   /** Prompts that have been read, by window and what they were read under, the longest unused first. */
   readonly #forks = new Map<string, PromptForks>();
   /** Windows that have been run. */
@@ -76,24 +84,48 @@ export class Evaluator implements Disposable {
   async measure(recipe: string, whole = false): Promise<Measured> {
     const setting = cacheSetting(recipe);
     const key = whole ? `${setting.name} whole` : setting.name;
-    const known = this.#known.get(key);
-    if (known) return known;
-    const sum = new Divergence();
-    let held = 0;
-    for (const [i, window] of this.#windows.entries()) {
-      const compare = (at: number, logits: Float32Array) => sum.add(window.truth[at]!, logits);
-      const forks = whole ? null : await this.#forksOf(setting, i, window);
-      const most = forks
-        ? await forkWindow(forks, setting, window, compare)
-        : await feedWindow(this.#model, setting, window, compare, this.#pause);
-      if (window.counts) held += most;
-      this.runs++;
+    let known = this.#known.get(key);
+    if (!known) {
+      known = await this.#over(this.#windows.keys(), setting, whole);
+      this.#known.set(key, known);
     }
-    const counted = this.#windows.filter(({ counts }) => counts).length;
+    return known;
+  }
+
+  /** The same of the first window of text alone: what a recipe holds is nearly the same in all of them. */
+  look(recipe: string): Promise<Measured> {
+    return this.#over([0], cacheSetting(recipe), false);
+  }
+
+  async #over(windows: Iterable<number>, setting: CacheSetting, whole: boolean): Promise<Measured> {
+    const sum = new Divergence();
+    let [held, counted] = [0, 0];
+    for (const window of windows) {
+      const one = await this.#window(window, setting, whole);
+      sum.join(one.sum);
+      if (!this.#windows[window]!.counts) continue;
+      held += one.most;
+      counted++;
+    }
     const { agreement, kl } = sum.result();
-    const measured = { recipe: setting.kv ? setting.name : 'full', held: held / counted, agreement, kl };
-    this.#known.set(key, measured);
-    return measured;
+    return { recipe: setting.kv ? setting.name : 'full', held: held / counted, agreement, kl };
+  }
+
+  async #window(index: number, setting: CacheSetting, whole: boolean): Promise<WindowResult> {
+    const key = `${index} ${setting.name}${whole ? ' whole' : ''}`;
+    const known = this.#results.get(key);
+    if (known) return known;
+    const window = this.#windows[index]!;
+    const sum = new Divergence();
+    const compare = (at: number, logits: Float32Array) => sum.add(window.truth[at]!, logits);
+    const forks = whole ? null : await this.#forksOf(setting, index, window);
+    const most = forks
+      ? await forkWindow(forks, setting, window, compare)
+      : await feedWindow(this.#model, setting, window, compare, this.#pause);
+    this.runs++;
+    const result = { sum, most };
+    this.#results.set(key, result);
+    return result;
   }
 
   async #forksOf(setting: CacheSetting, window: number, { tokens, steps }: Stretch): Promise<PromptForks | null> {

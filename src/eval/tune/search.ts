@@ -5,7 +5,7 @@ import { bestOf } from './goal.ts';
 import { measureMixes } from './mixes.ts';
 import type { TunePlan } from './plan.ts';
 import { type Sensitivity, sensitivity } from './sensitivity.ts';
-import { measureSingle, singles } from './singles.ts';
+import { type Alone, measureSingle, singles } from './singles.ts';
 import { type Space, spaceOf } from './space.ts';
 import { allowedLoss, tableTrials } from './trials.ts';
 
@@ -52,8 +52,9 @@ export async function search(
   const spaces = known.map(({ space }) => space);
   const tables = await tableTrials(evaluator, { ...plan, trials: plan.trials - mixed }, layers, spaces, progress);
   const loss = 'agreement' in plan.goal ? allowedLoss(evaluator.all, plan.goal.agreement) : 0;
-  const mixes = await measureMixes(evaluator, plan.goal, single, loss, mixed, done => progress('mixes', done, mixed));
-  const candidates = [...single, ...tables, ...mixes];
+  const encoders = [...single.measured, ...single.over];
+  const mixes = await measureMixes(evaluator, plan.goal, encoders, loss, mixed, done => progress('mixes', done, mixed));
+  const candidates = [...single.measured, ...tables, ...mixes];
   return {
     best: bestOf(plan.goal, candidates),
     front: frontOf(candidates),
@@ -63,14 +64,16 @@ export async function search(
 }
 
 /** Every method alone, near the goal. */
-async function alone(evaluator: Evaluator, { goal }: TunePlan, progress: Progress): Promise<Measured[]> {
-  const measured: Measured[] = [];
+async function alone(evaluator: Evaluator, { goal }: TunePlan, progress: Progress): Promise<Alone> {
+  const all: Alone = { measured: [], over: [] };
   const methods = singles();
   for (const [i, single] of methods.entries()) {
     progress('methods alone', i, methods.length);
-    measured.push(...(await measureSingle(evaluator, single, goal)));
+    const { measured, over } = await measureSingle(evaluator, single, goal);
+    all.measured.push(...measured);
+    all.over.push(...over);
   }
-  return measured;
+  return all;
 }
 
 export function frontOf(all: readonly Measured[]): Measured[] {

@@ -14,7 +14,7 @@ const single = { method: 'snapkv', at: (keep: number) => `snapkv(keep=${keep}, w
 test.each([0.2, 0.5, 0.8])('a share is found that fills a limit to within a page: %f', async part => {
   const full = (await tiny().measure('full')).held;
   const goal = { memory: part * full };
-  const best = bestOf({ memory: goal.memory }, await measureSingle(tiny(), single, goal))!;
+  const best = bestOf(goal, (await measureSingle(tiny(), single, goal)).measured)!;
   expect(best.held).toBeLessThanOrEqual(goal.memory);
   // Pages have 64 of 528 entries.
   expect(best.held).toBeGreaterThan(goal.memory - full * (66 / 528));
@@ -22,31 +22,31 @@ test.each([0.2, 0.5, 0.8])('a share is found that fills a limit to within a page
 
 test('at an agreement the least share comes up that was seen to meet it', async () => {
   const goal = { agreement: 0.6 };
-  const measured = await measureSingle(tiny(), single, goal);
+  const { measured } = await measureSingle(tiny(), single, goal);
   expect(measured.length).toBeGreaterThan(1);
   const best = bestOf(goal, measured);
   for (const one of measured) if (one.agreement >= 0.6) expect(best!.held).toBeLessThanOrEqual(one.held);
 });
 
 test('what the model cannot have measures nothing', async () => {
-  expect(await measureSingle(tiny(), { method: 'none', ladder: ['kvtuner(pairs="k8v4*99")'] }, { memory: 1 })).toEqual(
-    [],
-  );
+  const none = { method: 'none', ladder: ['kvtuner(pairs="k8v4*99")'] };
+  expect(await measureSingle(tiny(), none, { memory: 1 })).toEqual({ measured: [], over: [] });
 });
 
 describe('a ladder', () => {
   const ladder = [8, 4, 3, 2].map(bits => `kivi(bits=${bits}, residual=64)`);
   test('ends where two settings fit into a limit of bytes', async () => {
     const held = (await tiny().measure(ladder[1]!)).held;
-    const measured = await measureSingle(tiny(), { method: 'kivi', ladder }, { memory: held });
-    expect(measured.map(({ recipe }) => recipe)).toEqual(ladder.slice(0, 3));
+    const { measured, over } = await measureSingle(tiny(), { method: 'kivi', ladder }, { memory: held });
+    expect(over.map(({ recipe }) => recipe)).toEqual(ladder.slice(0, 1));
+    expect(measured.map(({ recipe }) => recipe)).toEqual(ladder.slice(1, 3));
   });
   test('ends at the first setting that misses an agreement', async () => {
     const all = [];
     for (const recipe of ladder) all.push(await tiny().measure(recipe));
     const goal = { agreement: all[1]!.agreement };
     const misses = all.findIndex(({ agreement }) => agreement < goal.agreement);
-    const measured = await measureSingle(tiny(), { method: 'kivi', ladder }, goal);
+    const { measured } = await measureSingle(tiny(), { method: 'kivi', ladder }, goal);
     expect(measured).toEqual(misses < 0 ? all : all.slice(0, misses + 1));
   });
 });

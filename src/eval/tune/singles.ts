@@ -86,51 +86,87 @@ const FULL_ENOUGH = 0.97;
 /** Settings of a ladder that meet a limit of bytes, before it ends. */
 const FITTING = 2;
 
+export interface Alone {
+  /** On all windows. */
+  readonly measured: Measured[];
+  /** Settings of one window that hold more than the limit of bytes. */
+  readonly over: Measured[];
+}
+
 /**
  * Measures one method at settings near a goal: of a method with a share to keep, on the way to the share that just meets it; of a
- * ladder down to the settings that do. Ends early where the model or the length cannot have the method.
+ * ladder down to the settings that do. Under a limit of bytes a look at one window tells which settings are worth it.
+ * Ends early where the model or the length cannot have the method.
  */
-export async function measureSingle(evaluator: Evaluator, single: Single, goal: Goal): Promise<readonly Measured[]> {
-  const measured: Measured[] = [];
+export async function measureSingle(evaluator: Evaluator, single: Single, goal: Goal): Promise<Alone> {
+  const alone: Alone = { measured: [], over: [] };
   try {
-    if ('at' in single) await byShare(evaluator, single.at, goal, measured);
-    else await down(evaluator, single.ladder, goal, measured);
+    if ('memory' in goal) await within(evaluator, single, goal.memory, alone);
+    else await agreeing(evaluator, single, goal, alone);
   } catch (error) {
     if (!(error instanceof KvasirError) || error.code === 'aborted') throw error;
   }
-  return measured;
+  return alone;
 }
 
-/** Fewer bytes lose more: under a limit of bytes the first that fit are enough, under one of loss what comes after a miss is. */
-async function down(evaluator: Evaluator, recipes: readonly string[], goal: Goal, measured: Measured[]): Promise<void> {
-  for (const recipe of recipes) {
-    measured.push(await evaluator.measure(recipe));
-    const met = measured.filter(one => meets(goal, one)).length;
-    if ('memory' in goal ? met >= FITTING : met < measured.length) return;
+/** Fewer bytes lose more: the settings of a ladder that fit first are enough, and the greatest share that does. */
+async function within(evaluator: Evaluator, single: Single, memory: number, { measured, over }: Alone): Promise<void> {
+  const fits = async (recipe: string): Promise<boolean> => {
+    const look = await evaluator.look(recipe);
+    if (look.held > memory * 1.03) {
+      over.push(look);
+      return false;
+    }
+    const one = await evaluator.measure(recipe);
+    (one.held <= memory ? measured : over).push(one);
+    return one.held <= memory;
+  };
+  if ('ladder' in single) {
+    for (const recipe of single.ladder) if ((await fits(recipe)) && measured.length >= FITTING) return;
+    return;
   }
+  const best = await shareWithin(evaluator, single.at, memory);
+  // The mean over all windows may be a little more than the first one's bytes.
+  for (let keep = best; keep > 0 && !(await fits(single.at(keep))); keep = rounded(keep - 2 * NEAR))
+    if (keep <= best - 6 * NEAR) return;
 }
 
-/** Bytes follow the share in steps of a page: the difference to the limit leads at first, then bounds on both sides are halved. */
-async function byShare(
-  evaluator: Evaluator,
-  at: (keep: number) => string,
-  goal: Goal,
-  measured: Measured[],
-): Promise<void> {
-  const full = (await evaluator.measure('full')).held;
+/**
+ * The greatest share that one window's bytes allow, 0 where there is none. Bytes follow the share in steps of a page: the
+ * difference to the limit leads at first, then bounds on both sides are halved.
+ */
+async function shareWithin(evaluator: Evaluator, at: (keep: number) => string, memory: number): Promise<number> {
+  const full = (await evaluator.look('full')).held;
   let [low, high] = [0, 1];
-  let keep = 'memory' in goal ? goal.memory / full : 0.5;
+  let keep = memory / full;
   for (let look = 0; look < LOOKS && high - low > NEAR; look++) {
     keep = rounded(keep);
-    const one = await evaluator.measure(at(keep));
-    measured.push(one);
-    // Under a limit of bytes the greatest share that meets it, else the least.
-    const up = meets(goal, one) === 'memory' in goal;
-    if (up) low = Math.max(low, keep);
+    const { held } = await evaluator.look(at(keep));
+    if (held <= memory) low = Math.max(low, keep);
     else high = Math.min(high, keep);
-    if ('memory' in goal && up && one.held >= FULL_ENOUGH * goal.memory) return;
-    const guess = 'memory' in goal && look < 2 ? keep + (goal.memory - one.held) / full : 0;
+    if (held <= memory && held >= FULL_ENOUGH * memory) break;
+    const guess = look < 2 ? keep + (memory - held) / full : 0;
     keep = guess > low + NEAR / 2 && guess < high - NEAR / 2 ? guess : (low + high) / 2;
+  }
+  return low;
+}
+
+/** The least bytes at an agreement: what comes after a miss is worse, and between a share that meets it and one that does not is another. */
+async function agreeing(evaluator: Evaluator, single: Single, goal: Goal, { measured }: Alone): Promise<void> {
+  const meetsIt = async (recipe: string): Promise<boolean> => {
+    const one = await evaluator.measure(recipe);
+    measured.push(one);
+    return meets(goal, one);
+  };
+  if ('ladder' in single) {
+    for (const recipe of single.ladder) if (!(await meetsIt(recipe))) return;
+    return;
+  }
+  let [low, high] = [0, 1];
+  for (let look = 0; look < LOOKS && high - low > NEAR; look++) {
+    const keep = rounded((low + high) / 2);
+    if (await meetsIt(single.at(keep))) high = keep;
+    else low = keep;
   }
 }
 

@@ -64,7 +64,7 @@ export async function verify(
   for (const [i, single] of methods.entries()) {
     const { method } = single;
     progress('held out', i + 2, total);
-    const best = bestOf(goal, await measureSingle(evaluator, single, goal));
+    const best = bestOf(goal, (await measureSingle(evaluator, single, goal)).measured);
     if (best) rivals.push(await score(best, method));
     else out.push(method);
   }
