@@ -1,11 +1,12 @@
 /**
- * npm run bench:recipes -- [--length 2048] [--n 8] [--windows 4] [--tasks a,b] [--methods a,b] [--pages f16] [--fresh] [--markdown]
+ * npm run bench:recipes -- [--length 2048] [--n 8] [--windows 4] [--tasks a,b] [--methods a,b] [--pages f16] [--fresh] [--markdown] [--docs]
  *
  * Every registered method on the bundled model, at its paper's setting and at three budgets: what is kept and held, task
  * scores, and how far predictions on held-out text move from those of the full f32 cache.
  *
  * Written after each cell; a cell that is there is not run again, whatever commit it is of (each says which). `--fresh` runs
- * all anew; `--markdown` runs nothing and prints what is there. `node scripts/recipe-docs.ts` then puts it into the docs.
+ * all anew; `--markdown` runs nothing and prints what is there; `--docs` puts that into docs/eval.md. `node scripts/recipe-docs.ts`
+ * then puts the rows of each method into docs/methods.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +19,7 @@ import { findTask } from '../src/eval/tasks/index.ts';
 import { METHODS } from '../src/methods/index.ts';
 import { parseRazorProfile } from '../src/methods/profiles.ts';
 import type { Method } from '../src/methods/types.ts';
+import { intoDocs } from './lib/docs.ts';
 import { metadata } from './lib/metadata.ts';
 import { type Cells, RecipeCells } from './lib/recipe-cells.ts';
 import { recipeSettings, type Setting } from './lib/recipe-settings.ts';
@@ -36,6 +38,7 @@ const { values: flags } = parseArgs({
     threads: { type: 'string', default: '2' },
     fresh: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
+    docs: { type: 'boolean', default: false },
   },
 });
 const whole = (flag: 'length' | 'n' | 'windows' | 'seed' | 'threads', least: number): number => {
@@ -80,7 +83,8 @@ const settings = [
 const run = metadata();
 const runner = new RecipeCells(model, books, size);
 let failed = false;
-if (!flags.markdown)
+const idle = flags.markdown || flags.docs;
+if (!idle)
   for (const [i, { recipe }] of settings.entries())
     for (const what of [...tasks, 'text' as const]) {
       const key = runner.key(what, recipe);
@@ -99,17 +103,17 @@ if (!flags.markdown)
         `${i + 1}/${settings.length} ${key}: ${((performance.now() - begin) / 1000).toFixed(1)} s\n`,
       );
     }
-console.log(
-  recipeTable({
-    settings,
-    tasks,
-    cells,
-    size,
-    pages: flags.pages,
-    key: (what, recipe) => runner.key(what, recipe),
-    markdown: flags.markdown,
-  }),
-);
+const text = recipeTable({
+  settings,
+  tasks,
+  cells,
+  size,
+  pages: flags.pages,
+  key: (what, recipe) => runner.key(what, recipe),
+  markdown: idle,
+});
+if (flags.docs) intoDocs('eval.md', 'recipes', text);
+else console.log(text);
 if (failed) process.exitCode = 1;
 
 /** Profiles beside the model are used; those that are missing are made, from a text that no window reads. */
