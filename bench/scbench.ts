@@ -115,5 +115,6 @@ const tables: CaptionedTable[] = [
   ...scbenchTables(ofRecipes).filter(({ caption }) => !caption.startsWith('Scores')),
 ];
 const text = blocks(tables, idle ? 'markdown' : 'text');
-if (flags.docs) intoDocs('scbench.md', smol ? 'scbench --smollm2' : 'scbench', text);
+const part = ['scbench', ...(smol ? ['--smollm2'] : []), ...(base.ownAnswers ? ['--own-answers'] : [])].join(' ');
+if (flags.docs) intoDocs('scbench.md', part, text);
 else console.log(text);
