@@ -26,13 +26,13 @@ interface Case {
   readonly after?: readonly (readonly (readonly number[])[])[];
 }
 
-const file = new URL('golden/methods/layers.json', import.meta.url);
+const file = new URL('golden/methods/kept-layers.json', import.meta.url);
 const cases: readonly Case[] = JSON.parse(readFileSync(file, 'utf8'));
 const headDim = 16;
 const STEPS = 20;
 const FROM_END = 25;
 
-/** `prompt` of make_layers.py. */
+/** `prompt` of make_kept_layers.py. */
 function drawn({ seed, rows, heads, kvHeads, sharp }: Case): PlainRows[] {
   return sharp.map((scale, layer) => {
     const random = plainRandom(1000 * seed + layer);

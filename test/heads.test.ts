@@ -53,7 +53,7 @@ interface Pair {
   readonly lower: readonly number[];
 }
 
-const file = new URL('golden/methods/layers.json', import.meta.url);
+const file = new URL('golden/methods/heads.json', import.meta.url);
 const cases: readonly (Heads | Held | Pair)[] = JSON.parse(readFileSync(file, 'utf8'));
 const heads = cases.filter(item => item.method === 'razor-attention');
 const held = cases.filter(item => item.method === 'razor-cache');
