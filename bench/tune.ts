@@ -1,13 +1,12 @@
 /**
- * npm run bench:tune -- [--memory 2,4,6] [--agreement 0.98] [--length 1024] [--steps 128] [--windows 3] [--held-out 4] [--trials 60] [--n 4] [--tables 20] [--only tuned] [--fresh] [--markdown] [--docs]
+ * npm run bench:tune -- [--memory 2.5,4,6] [--agreement 0.98] [--length 1024] [--steps 128] [--windows 3] [--held-out 4] [--trials 60] [--n 4] [--tables 20] [--only tuned] [--fresh] [--markdown] [--docs]
  *
  * `kvasir tune` on the bundled model: recipes within limits of memory (MiB), and one at an agreement, held against every method alone, at equal bytes, on text and
  * tasks that were not searched on; the searched table of widths among random ones; keys first or values first; and how stable the
  * sensitivities of layers are from text to text.
  *
  * Written after each part; a part that is there is not run again, whatever commit it is of (each says which). `--fresh` runs all
- * anew; `--only` takes parts whose name begins so; `--markdown` runs nothing and prints what is there; `--docs` puts that into docs/tune.md,
- * where `--only tuned` has a place of its own.
+ * anew; `--only` takes parts whose name begins so; `--markdown` runs nothing and prints what is there; `--docs` puts that into docs/tune.md.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -26,7 +25,7 @@ import { tuneTables } from './lib/tune-tables.ts';
 
 const { values: flags } = parseArgs({
   options: {
-    memory: { type: 'string', default: '2,4,6' },
+    memory: { type: 'string', default: '2.5,4,6' },
     agreement: { type: 'string', default: '0.98' },
     length: { type: 'string', default: '1024' },
     steps: { type: 'string', default: '128' },
@@ -107,5 +106,5 @@ const form = flags.markdown || flags.docs ? 'markdown' : 'text';
 const text = blocks(tuneTables(shown, form === 'markdown' ? name => `\`${name}\`` : name => name), form);
 if (flags.docs) {
   const note = `kvasir-mini, ${size.length} tokens and ${size.steps} forced after them; ${size.windows} windows searched on, ${size.heldOut} of another book held out; tasks: ${flags.tasks.replaceAll(',', ', ')}, ${size.n} instances each; exact pages in f32.`;
-  intoDocs('tune.md', flags.only ? `tune --only ${flags.only}` : 'tune', `${note}\n\n${text}`);
+  intoDocs('tune.md', 'tune', `${note}\n\n${text}`);
 } else console.log(text);
