@@ -22,8 +22,9 @@ test.each([0.2, 0.5, 0.8])('a share is found that fills a limit to within a page
 
 test('at an agreement the least share comes up that was seen to meet it', async () => {
   const goal = { agreement: 0.6 };
-  const { measured } = await measureSingle(tiny(), single, goal);
-  expect(measured.length).toBeGreaterThan(1);
+  const { measured, over } = await measureSingle(tiny(), single, goal);
+  expect(measured.length + over.length).toBeGreaterThan(1);
+  for (const one of over) expect(one.agreement).toBeLessThan(0.6);
   const best = bestOf(goal, measured);
   for (const one of measured) if (one.agreement >= 0.6) expect(best!.held).toBeLessThanOrEqual(one.held);
 });
@@ -46,8 +47,20 @@ describe('a ladder', () => {
     for (const recipe of ladder) all.push(await tiny().measure(recipe));
     const goal = { agreement: all[1]!.agreement };
     const misses = all.findIndex(({ agreement }) => agreement < goal.agreement);
-    const { measured } = await measureSingle(tiny(), { method: 'kivi', ladder }, goal);
-    expect(measured).toEqual(misses < 0 ? all : all.slice(0, misses + 1));
+    const { measured, over } = await measureSingle(tiny(), { method: 'kivi', ladder }, goal);
+    expect([...measured, ...over]).toEqual(misses < 0 ? all : all.slice(0, misses + 1));
+  });
+  test('what misses an agreement by far, or holds more than what is known to meet it, is looked at on one window only', async () => {
+    const [first, second] = [await tiny().measure(ladder[0]!), await tiny().measure(ladder[1]!)];
+    const poor = await tiny().measure('streaming-llm(keep=0.02)');
+    const goal = { agreement: 1 };
+    expect(poor.agreement).toBeLessThan(0.9);
+    const alone = await measureSingle(tiny(), { method: 'streaming-llm', ladder: [poor.recipe, ladder[0]!] }, goal);
+    expect(alone).toEqual({ measured: [], over: [poor] });
+    const low = { agreement: 0.01 };
+    const { measured, over } = await measureSingle(tiny(), { method: 'kivi', ladder }, low, second.held);
+    expect(over).toEqual([first]);
+    expect(measured[0]).toEqual(second);
   });
 });
 

@@ -86,23 +86,32 @@ const FULL_ENOUGH = 0.97;
 /** Settings of a ladder that meet a limit of bytes, before it ends. */
 const FITTING = 2;
 
+/** Agreement of one window that is so far below what is asked for is a miss. */
+const FAR = 0.03;
+
 export interface Alone {
   /** On all windows. */
   readonly measured: Measured[];
-  /** Settings of one window that hold more than the limit of bytes. */
+  /** What one window told to be out of the question: too many bytes, or too little agreement. */
   readonly over: Measured[];
 }
 
 /**
  * Measures one method at settings near a goal: of a method with a share to keep, on the way to the share that just meets it; of a
- * ladder down to the settings that do. Under a limit of bytes a look at one window tells which settings are worth it.
+ * ladder down to the settings that do. A look at one window tells which settings are worth the others.
  * Ends early where the model or the length cannot have the method.
+ * @param least bytes of the best that is known to meet an agreement: what holds more is not measured further
  */
-export async function measureSingle(evaluator: Evaluator, single: Single, goal: Goal): Promise<Alone> {
+export async function measureSingle(
+  evaluator: Evaluator,
+  single: Single,
+  goal: Goal,
+  least = Number.POSITIVE_INFINITY,
+): Promise<Alone> {
   const alone: Alone = { measured: [], over: [] };
   try {
     if ('memory' in goal) await within(evaluator, single, goal.memory, alone);
-    else await agreeing(evaluator, single, goal, alone);
+    else await agreeing(evaluator, single, goal, least, alone);
   } catch (error) {
     if (!(error instanceof KvasirError) || error.code === 'aborted') throw error;
   }
@@ -152,8 +161,21 @@ async function shareWithin(evaluator: Evaluator, at: (keep: number) => string, m
 }
 
 /** The least bytes at an agreement: what comes after a miss is worse, and between a share that meets it and one that does not is another. */
-async function agreeing(evaluator: Evaluator, single: Single, goal: Goal, { measured }: Alone): Promise<void> {
+async function agreeing(
+  evaluator: Evaluator,
+  single: Single,
+  goal: { readonly agreement: number },
+  least: number,
+  { measured, over }: Alone,
+): Promise<void> {
   const meetsIt = async (recipe: string): Promise<boolean> => {
+    const look = await evaluator.look(recipe);
+    const far = look.agreement < goal.agreement - FAR;
+    // Whether it meets the agreement does not matter then: only fewer bytes could help.
+    if (far || look.held > least) {
+      over.push(look);
+      return !far;
+    }
     const one = await evaluator.measure(recipe);
     measured.push(one);
     return meets(goal, one);
