@@ -4,7 +4,7 @@ import type { Task } from '../../src/eval/tasks/types.ts';
 import { Evaluator, type Measured, windowsIn } from '../../src/eval/tune/evaluate.ts';
 import { bestOf, type Goal } from '../../src/eval/tune/goal.ts';
 import { bitsHeld } from '../../src/eval/tune/lane.ts';
-import { checkTune, type TunePlan } from '../../src/eval/tune/plan.ts';
+import { checkTune, type TunePlan, USUAL_BASES } from '../../src/eval/tune/plan.ts';
 import { type Found, goalNotMet, search } from '../../src/eval/tune/search.ts';
 import { recipeOf, type Sensitivity, sensitivity, spearman, WIDTHS } from '../../src/eval/tune/sensitivity.ts';
 import { named } from '../../src/eval/tune/tune.ts';
@@ -176,7 +176,7 @@ export class TuneParts implements Disposable {
     const plan: TunePlan = {
       ...this.#size,
       goal,
-      bases: ['kivi', 'page'],
+      bases: USUAL_BASES,
       books: this.#books,
       texts: this.#texts,
       tasks: this.#tasks,

@@ -5,7 +5,7 @@ import { KvasirError } from '../errors.ts';
 import type { Metadata } from '../eval/metadata.node.ts';
 import { findTask } from '../eval/tasks/index.ts';
 import type { Measured } from '../eval/tune/evaluate.ts';
-import type { TunePlan } from '../eval/tune/plan.ts';
+import { type TunePlan, USUAL_BASES } from '../eval/tune/plan.ts';
 import { tune as runTune, type TuneResult } from '../eval/tune/tune.ts';
 import { BASES } from '../methods/format/kvtuner.ts';
 import { SANE } from '../methods/sane.ts';
@@ -84,7 +84,7 @@ const OWN: readonly CliOption[] = [
     flags: '--base <quantizers>',
     description: 'of the tables of widths, as the option base of kvtuner says; each has its sensitivities measured',
     accepts: names(BASES),
-    default: ['kivi', 'page'],
+    default: USUAL_BASES,
   },
   {
     key: 'text',

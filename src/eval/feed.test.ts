@@ -1,21 +1,10 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { LoadedModel } from '../engine/loaded-model.ts';
+import { expect, test } from 'vitest';
+import { bundledText } from './bundled.testing.ts';
 import { cacheSetting } from './cache-setting.ts';
-import { BOOKS, BUNDLED } from './eval.testing.ts';
 import { Feed } from './feed.ts';
 import { Divergence } from './meters/divergence.ts';
-import { openModelForEval } from './open.node.ts';
 
-let opened: Awaited<ReturnType<typeof openModelForEval>>;
-let model: LoadedModel;
-let tokens: number[];
-
-beforeAll(async () => {
-  opened = await openModelForEval({ name: 'mini', path: BUNDLED }, { threads: 1, cacheDir: '' });
-  ({ model } = opened);
-  tokens = model.tokenizer.encode(BOOKS[0]!.slice(0, 4000));
-});
-afterAll(() => opened[Symbol.asyncDispose]());
+const text = bundledText();
 
 // With a share for each head, pages of one layer fill at different steps; zipcache and h2o look at steps.
 test.each([
@@ -29,9 +18,9 @@ test.each([
   'h2o(keep=0.3)',
 ])('%s: tokens pushed together leave what tokens pushed one by one do', async recipe => {
   const setting = cacheSetting(recipe);
-  const [prompt, forced] = [tokens.slice(0, 300), tokens.slice(300, 440)];
-  using single = new Feed(model, setting);
-  using together = new Feed(model, setting);
+  const [prompt, forced] = [text.tokens.slice(0, 300), text.tokens.slice(300, 440)];
+  using single = new Feed(text.model, setting);
+  using together = new Feed(text.model, setting);
   const wanted: Float32Array[] = [];
   await single.prompt(prompt, 'last', () => {});
   for (const token of forced) await single.push([token], 'all', (_, logits) => void wanted.push(logits.slice()));

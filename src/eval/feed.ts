@@ -3,7 +3,7 @@ import type { SequenceStats } from '../cache/types.ts';
 import { LayerPrefill } from '../engine/layer-prefill.ts';
 import type { LoadedModel } from '../engine/loaded-model.ts';
 import { type CacheSetting, openSequence } from './cache-setting.ts';
-import { roomInPages } from './page-room.ts';
+import { force } from './force.ts';
 import type { TimedRun } from './timed-run.ts';
 
 /** Logits [vocab] after the token at `position`; valid during the call. */
@@ -52,31 +52,13 @@ export class Feed implements Disposable {
     }
   }
 
-  /** More tokens, as if they had been written: in tiles that end where a page fills, or one by one where a recipe looks at each step. */
+  /** More tokens, as if they had been written. */
   async push(tokens: readonly number[], logits: 'last' | 'all', sink: Sink): Promise<void> {
-    const { forward } = this.#model;
-    const begin = this.length;
+    const from = this.length;
     this.#tokens.push(...tokens);
-    const run = this.#run;
-    const hooks = run?.stepwise ? run : undefined;
-    for (let from = begin, rows = 0; from < this.length; from += rows) {
-      await this.#pause();
-      const room = hooks ? 1 : run ? roomInPages(this.#sequence, this.#model.shape) : Number.POSITIVE_INFINITY;
-      rows = Math.min(room, forward.workspace.tile, this.length - from);
-      const wanted = logits === 'all' ? 'all' : from + rows === this.length ? 'last' : 'none';
-      if (!hooks) this.#sequence.prepareAppend(rows);
-      const work = {
-        sequence: this.#sequence,
-        tokens: this.#tokens,
-        from,
-        rows,
-        position: from,
-        logits: wanted,
-        ...(hooks && { hooks }),
-      } as const;
-      await forward.step([work], (done, row, values) => sink(done.position + row, values));
-      run?.afterStep(rows);
-    }
+    const { forward } = this.#model;
+    const work = { forward, sequence: this.#sequence, run: this.#run, tokens: this.#tokens, pause: this.#pause };
+    await force({ ...work, from, logits }, sink);
   }
 
   /** The same content in a feed of its own; pages are shared until one writes. */

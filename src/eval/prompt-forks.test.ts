@@ -1,22 +1,11 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { LoadedModel } from '../engine/loaded-model.ts';
+import { expect, test } from 'vitest';
+import { bundledText } from './bundled.testing.ts';
 import { cacheSetting } from './cache-setting.ts';
-import { BOOKS, BUNDLED } from './eval.testing.ts';
 import { Feed } from './feed.ts';
 import { Divergence } from './meters/divergence.ts';
-import { openModelForEval } from './open.node.ts';
 import { PromptForks } from './prompt-forks.ts';
 
-let opened: Awaited<ReturnType<typeof openModelForEval>>;
-let model: LoadedModel;
-let tokens: number[];
-
-beforeAll(async () => {
-  opened = await openModelForEval({ name: 'mini', path: BUNDLED }, { threads: 1, cacheDir: '' });
-  ({ model } = opened);
-  tokens = model.tokenizer.encode(BOOKS[0]!.slice(0, 4000));
-});
-afterAll(() => opened[Symbol.asyncDispose]());
+const text = bundledText();
 
 test.each([
   ['kivi(bits=2, residual=64)', 65, 3],
@@ -27,9 +16,9 @@ test.each([
   ['adakv(keep=0.4, window=16) + kvtuner(pairs=k4v4)', 400, 70],
 ])('%s: bytes and predictions of the whole recipe', async (name, length, more) => {
   const setting = cacheSetting(name);
-  const prompt = tokens.slice(0, length);
-  const forced = tokens.slice(length, length + more);
-  using feed = new Feed(model, setting);
+  const prompt = text.tokens.slice(0, length);
+  const forced = text.tokens.slice(length, length + more);
+  using feed = new Feed(text.model, setting);
   const wanted: Float32Array[] = [];
   const note = (_: number, logits: Float32Array) => void wanted.push(logits.slice());
   await feed.prompt(prompt, 'last', note);
@@ -40,7 +29,7 @@ test.each([
     most = Math.max(most, feed.stats().held);
   }
 
-  using shared = await PromptForks.read(model, setting, prompt);
+  using shared = await PromptForks.read(text.model, setting, prompt);
   const before = shared.held;
   const found = [shared.last];
   const bytes = await shared.force(setting, forced, (at, logits) => {
@@ -62,7 +51,7 @@ test.each([
 });
 
 test('a prompt is shared by recipes that begin alike and end in a method that asks for nothing', () => {
-  const nameOf = (text: string) => PromptForks.nameOf(model, cacheSetting(text));
+  const nameOf = (recipe: string) => PromptForks.nameOf(text.model, cacheSetting(recipe));
   expect(nameOf('snapkv(keep=0.5) + kivi')).toBe('snapkv(keep=0.5) @ f32');
   expect(nameOf('snapkv(keep=0.5) + kvtuner')).toBe(nameOf('snapkv(keep=0.5) + kivi'));
   expect(nameOf('kivi @ f16')).toBe('full @ f16');

@@ -7,7 +7,7 @@ import { findMethod } from '../methods/index.ts';
 import { formatRecipe } from '../methods/recipe.ts';
 import type { CacheSetting } from './cache-setting.ts';
 import type { Pause, Sink } from './feed.ts';
-import { roomInPages } from './page-room.ts';
+import { force } from './force.ts';
 
 /** What a fork held when its prompt had been encoded, and the most from then on. */
 export interface ForkBytes {
@@ -95,22 +95,12 @@ export class PromptForks implements Disposable {
       this.#encode(run);
       const held = sequence.stats().held;
       let most = held;
-      const all = [...this.#tokens, ...tokens];
-      for (let from = this.#tokens.length; from < all.length; ) {
-        await this.#pause();
-        const rows = Math.min(
-          all.length - from,
-          roomInPages(sequence, this.#model.shape),
-          this.#model.forward.workspace.tile,
-        );
-        sequence.prepareAppend(rows);
-        const work = { sequence, tokens: all, from, rows, position: from, logits: 'all' } as const;
-        await this.#model.forward.step([work], (done, row, logits) => sink(done.position + row, logits));
-        // Pages are whole from their first row on: between two encodings a cache is at its greatest.
+      // Pages are whole from their first row on: between two encodings a cache is at its greatest.
+      const onRows = () => {
         most = Math.max(most, sequence.stats().held);
-        run.afterStep(rows);
-        from += rows;
-      }
+      };
+      const work = { forward: this.#model.forward, sequence, run, tokens: [...this.#tokens, ...tokens], onRows };
+      await force({ ...work, from: this.#tokens.length, logits: 'all', pause: this.#pause }, sink);
       return { held, most };
     } finally {
       sequence.free();

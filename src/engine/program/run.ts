@@ -1,3 +1,4 @@
+import { PAGE_TOKENS } from '../../../kernels/abi.ts';
 import type { CacheSequence } from '../../cache/sequence.ts';
 import type { SignalRequest, StepRule } from '../../methods/types.ts';
 import type { ModelConfig } from '../../model/types.ts';
@@ -101,6 +102,17 @@ export class Run implements StepHooks {
   /** Whether rows of decoding have to ask before and after attention. */
   get stepwise(): boolean {
     return this.retrieval !== null || this.#state.rules.some(rules => rules.some(Boolean));
+  }
+
+  /** Rows of decoding that may run together before a method acts: until the first page of any view is full, or one by one. */
+  get together(): number {
+    if (this.stepwise) return 1;
+    const { layers, kvHeads } = this.program.model;
+    let room = PAGE_TOKENS;
+    for (let layer = 0; layer < layers; layer++)
+      for (let head = 0; head < kvHeads; head++)
+        room = Math.min(room, PAGE_TOKENS - (this.sequence.entries(layer, head) % PAGE_TOKENS));
+    return room;
   }
 
   /** Rows of a prompt (chunk) of `rows` whose queries will be asked about at a layer. */

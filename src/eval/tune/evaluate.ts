@@ -48,8 +48,6 @@ export class Evaluator implements Disposable {
   readonly #results = new Map<string, WindowResult>();
   /** Prompts that have been read, by window and what they were read under, the longest unused first. */
   readonly #forks = new Map<string, PromptForks>();
-  /** Windows that have been run. */
-  runs = 0;
 
   private constructor(model: LoadedModel, windows: readonly Window[], pause?: Pause) {
     this.#model = model;
@@ -80,28 +78,26 @@ export class Evaluator implements Disposable {
     return [...this.#known.values()];
   }
 
-  /** @param whole read each prompt under the recipe itself, never on forks: slower, and bytes to the last one */
-  async measure(recipe: string, whole = false): Promise<Measured> {
+  async measure(recipe: string): Promise<Measured> {
     const setting = cacheSetting(recipe);
-    const key = whole ? `${setting.name} whole` : setting.name;
-    let known = this.#known.get(key);
+    let known = this.#known.get(setting.name);
     if (!known) {
-      known = await this.#over(this.#windows.keys(), setting, whole);
-      this.#known.set(key, known);
+      known = await this.#over(this.#windows.keys(), setting);
+      this.#known.set(setting.name, known);
     }
     return known;
   }
 
   /** The same of the first window of text alone: what a recipe holds is nearly the same in all of them. */
   look(recipe: string): Promise<Measured> {
-    return this.#over([0], cacheSetting(recipe), false);
+    return this.#over([0], cacheSetting(recipe));
   }
 
-  async #over(windows: Iterable<number>, setting: CacheSetting, whole: boolean): Promise<Measured> {
+  async #over(windows: Iterable<number>, setting: CacheSetting): Promise<Measured> {
     const sum = new Divergence();
     let [held, counted] = [0, 0];
     for (const window of windows) {
-      const one = await this.#window(window, setting, whole);
+      const one = await this.#window(window, setting);
       sum.join(one.sum);
       if (!this.#windows[window]!.counts) continue;
       held += one.most;
@@ -111,18 +107,17 @@ export class Evaluator implements Disposable {
     return { recipe: setting.kv ? setting.name : 'full', held: held / counted, agreement, kl };
   }
 
-  async #window(index: number, setting: CacheSetting, whole: boolean): Promise<WindowResult> {
-    const key = `${index} ${setting.name}${whole ? ' whole' : ''}`;
+  async #window(index: number, setting: CacheSetting): Promise<WindowResult> {
+    const key = `${index} ${setting.name}`;
     const known = this.#results.get(key);
     if (known) return known;
     const window = this.#windows[index]!;
     const sum = new Divergence();
     const compare = (at: number, logits: Float32Array) => sum.add(window.truth[at]!, logits);
-    const forks = whole ? null : await this.#forksOf(setting, index, window);
+    const forks = await this.#forksOf(setting, index, window);
     const most = forks
       ? await forkWindow(forks, setting, window, compare)
       : await feedWindow(this.#model, setting, window, compare, this.#pause);
-    this.runs++;
     const result = { sum, most };
     this.#results.set(key, result);
     return result;

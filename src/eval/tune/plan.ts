@@ -11,6 +11,9 @@ export const KEEPERS: readonly ((keep: number) => string)[] = [
 ];
 export const KEEPS = [0.75, 0.5, 0.35, 0.25, 0.15, 0.1] as const;
 
+/** Quantizers that are searched where nothing else is asked for. */
+export const USUAL_BASES: readonly Base[] = ['kivi', 'page'];
+
 export interface TunePlan {
   /** What is asked for: bytes after a prompt of `length` tokens at most, or agreement with the full f32 cache at least. */
   readonly goal: Goal;

@@ -39,17 +39,17 @@ export async function search(
   layers: number,
   progress: Progress = () => {},
 ): Promise<Found> {
-  const known: (Found['bases'][number] & { space: Space })[] = [];
+  const bases: Found['bases'][number][] = [];
+  const spaces: Space[] = [];
   for (const base of plan.bases) {
-    const found = await sensitivity(evaluator, layers, base, (done, total) =>
-      progress(`sensitivity, ${base}`, done, total),
-    );
-    const space = spaceOf(base, found, layers);
-    known.push({ base, sensitivity: found, groups: space.groups, space });
+    const what = `sensitivity, ${base}`;
+    const known = await sensitivity(evaluator, layers, base, (done, total) => progress(what, done, total));
+    const space = spaceOf(base, known, layers);
+    bases.push({ base, sensitivity: known, groups: space.groups });
+    spaces.push(space);
   }
   const single = await alone(evaluator, plan, progress);
   const mixed = Math.ceil(plan.trials * MIXES_SHARE);
-  const spaces = known.map(({ space }) => space);
   const tables = await tableTrials(evaluator, { ...plan, trials: plan.trials - mixed }, layers, spaces, progress);
   const loss = 'agreement' in plan.goal ? allowedLoss(evaluator.all, plan.goal.agreement) : 0;
   const encoders = [...single.measured, ...single.over];
@@ -58,7 +58,7 @@ export async function search(
   return {
     best: bestOf(plan.goal, candidates),
     front: frontOf(candidates),
-    bases: known.map(({ space: _, ...rest }) => rest),
+    bases,
     measured: evaluator.all.length,
   };
 }
