@@ -109,7 +109,7 @@ export class PromptForks implements Disposable {
 
   #encode(run: Run): void {
     const rows = this.#tokens.length;
-    // Nobody asks for signals here: see `separable`.
+    // Nobody asks for signals here: see `nameOf`.
     const nothing = { queries: null, hidden: { address: 0, rows: 0, position: () => 0 }, rows, last: true };
     for (let layer = 0; layer < this.#model.shape.layers; layer++) run.settle(layer, nothing);
     run.endPrompt();
